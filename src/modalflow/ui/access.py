@@ -100,7 +100,7 @@ def from_own_page(request: Request) -> None:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "Send JSON, with content-type: application/json")
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    own = site == "same-origin" if site else not origin or urlsplit(origin).netloc in _own_names(request)
+    own = site == "same-origin" if site else not origin or _host_of(origin) in _own_names(request)
     if not own:
         raise HTTPException(status.HTTP_403_FORBIDDEN, "Only pages of this Airflow can send this request")
 
@@ -110,6 +110,13 @@ def _own_names(request: Request) -> set[str]:
     # Browsers add sec-fetch-site only to requests over HTTPS, or to this machine.
     base_url = own_conf().get("api", "base_url", fallback="") or ""
     return {request.headers.get("host", ""), urlsplit(base_url).netloc} - {""}
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def record(access: Access, event: str, text: str, task: TaskTry | None = None) -> None:

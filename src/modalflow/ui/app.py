@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -29,5 +31,11 @@ def create_app(sources: Sources | None = None, actions: Actions | None = None) -
 
 async def _bad_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError), "it is registered for no other"
-    problems = [f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in error.errors()]
-    return JSONResponse({"detail": "; ".join(problems)}, status.HTTP_400_BAD_REQUEST)
+    return JSONResponse({"detail": "; ".join(map(_problem, error.errors()))}, status.HTTP_400_BAD_REQUEST)
+
+
+def _problem(found: dict[str, Any]) -> str:
+    """Return one problem, with the name of its parameter or field."""
+    if found["type"] == "json_invalid":
+        return f"The body is no JSON: {found['ctx']['error']}"
+    return f"{'.'.join(map(str, found['loc'][1:])) or 'the body'}: {found['msg']}"

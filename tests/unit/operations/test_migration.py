@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -377,3 +378,27 @@ def test_labels_of_unknown_gpus_name_none() -> None:
     """Modal has no V100: the report asks for another GPU."""
     assert gpu_of_node("cloud.google.com/gke-accelerator", "nvidia-tesla-v100") == ""
     assert gpu_of_node("node.kubernetes.io/instance-type", "m5.large") == ""
+
+
+@pytest.mark.parametrize("name", ["." * 60 + "settings", "a" * 300], ids=["above the root", "too long for a file"])
+def test_an_import_that_names_no_possible_file_is_outside(folder: Path, name: str) -> None:
+    """A reason, as for each value from elsewhere."""
+    plan = plan_of(folder, dag=f"from {name} import config\nEmptyOperator(task_id='t', executor_config=config)\n")
+    (finding,) = plan.findings
+    assert finding.text.endswith("outside of the folder")
+
+
+def test_a_named_pipe_is_not_read(folder: Path) -> None:
+    """A read of it would wait for a writer."""
+    os.mkfifo(folder / "pipe.py")
+    (finding,) = read_folder(folder).unreadable
+    assert finding.text == "cannot be read: it is no regular file"
+
+
+@pytest.mark.parametrize(("value", "reason"), [("os.environ", "known only while"), ("3", "is no dict")])
+def test_a_kubernetes_dict_that_cannot_be_read_is_a_decision(folder: Path, value: str, reason: str) -> None:
+    """Otherwise the report would have its old line without a reason."""
+    plan = plan_of(folder, dag=f"EmptyOperator(task_id='t', executor_config={{'KubernetesExecutor': {value}}})\n")
+    (finding,) = plan.findings
+    assert finding.kind is Kind.DECIDE
+    assert reason in finding.text

@@ -153,6 +153,38 @@ async def complete(server: ApiServer, path: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"task/losses/r/once/{2**31}",
+        "task/losses/r/once/-2",
+        f"call/losses/r/once/-1/{10**20}",
+        "task/losses/%00/once/-1",
+        "run/losses/%00",
+    ],
+)
+async def test_ids_that_a_database_refuses_are_bad_values(server: ApiServer, path: str) -> None:
+    """Numbers above its integers, and NUL: otherwise the answer is an internal error."""
+    async with server.client("ada", "USER") as ada:
+        assert (await ada.get(f"{API}/{path}")).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("", "the body: Field required"),
+        ("{", "The body is no JSON: Expecting property name enclosed in double quotes"),
+        ('{"work_ids": ["\\ud800"]}', "work_ids.0: Input should be a valid string"),
+    ],
+)
+async def test_a_bad_body_is_named(server: ApiServer, body: str, problem: str) -> None:
+    """Half a character is refused, as it cannot be part of an answer."""
+    async with server.client("ada", "USER") as ada:
+        refused = await ada.post(f"{API}/actions/cancel", content=body, headers=JSON)
+        assert refused.status_code == 400
+        assert refused.json()["detail"].startswith(problem)
+
+
 async def test_a_task_instance_has_its_tries(server: ApiServer) -> None:
     """The first answer comes at once, from Airflow's database; the records are in a later one."""
     key = server.tables.add("twice", "w-1", state="failed")
@@ -225,6 +257,7 @@ async def test_another_site_cannot_act(server: ApiServer) -> None:
             {"sec-fetch-site": "cross-site"},
             {"sec-fetch-site": "same-site"},
             {"origin": "http://elsewhere"},
+            {"origin": "http://[elsewhere"},
         ):
             refused = await ada.post(f"{API}/actions/cancel", content=body, headers=JSON | headers)
             assert refused.status_code == 403, headers

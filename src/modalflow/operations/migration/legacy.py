@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from modalflow.operations.migration.findings import Kind
 from modalflow.operations.migration.pods import Pod, read_pod
-from modalflow.operations.migration.static_values import Model, Static
+from modalflow.operations.migration.static_values import Model, Static, Unknown
 
 #: Key → (the list of the pod it belongs to, its name there).
 _RESOURCES: Mapping[str, tuple[str, str]] = {
@@ -23,7 +23,13 @@ _METADATA = {"labels": "labels", "annotations": "annotations", "namespace": "nam
 
 def read_legacy(static: Static) -> Pod:
     """Return the options and findings of such a dict, as of the pod that it described."""
-    given = dict(static.model.fields) if static.model is not None else {}
+    if static.model is None:
+        pod, subject, reason = Pod(), "KubernetesExecutor", "is no dict."
+        if isinstance(static.value, Unknown):
+            subject, reason = static.value.source, f"cannot be read without running the file: {static.value.reason}"
+        pod.found(static, Kind.DECIDE, subject, reason)
+        return pod
+    given = dict(static.model.fields)
     resources: dict[str, dict[str, Static]] = {"requests": {}, "limits": {}}
     for key, (kind, name) in _RESOURCES.items():
         if key in given:

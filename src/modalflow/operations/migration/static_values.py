@@ -123,21 +123,25 @@ class Sources:
         """Return a parsed file; raise SyntaxError, UnicodeDecodeError or OSError."""
         relative = path.relative_to(self.root).as_posix()
         if relative not in self._modules:
+            if path.exists() and not path.is_file():
+                # To read a named pipe waits for a writer.
+                raise OSError("it is no regular file")
             self._modules[relative] = Module(relative, ast.parse(path.read_bytes(), filename=relative))
         return self._modules[relative]
 
     def find(self, module: Module, name: str, level: int) -> Module | None:
         """Return the file of an imported module, if it is in the folder."""
         beside = (self.root / module.path).parent
-        folders = [beside, self.root] if level == 0 else [([beside, *beside.parents][level - 1])]
+        folders = [beside, self.root] if level == 0 else [beside, *beside.parents][level - 1 : level]
         inner = name.replace(".", "/")
         for folder in folders:
             for path in (folder / f"{inner}.py", folder / inner / "__init__.py"):
-                if path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
-                    try:
+                try:
+                    if path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
                         return self.module(path)
-                    except (SyntaxError, ValueError, OSError, RecursionError):
-                        return None
+                except (SyntaxError, ValueError, OSError, RecursionError):
+                    # Also a name that is too long for a file.
+                    return None
         return None
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
 
 class Cancel(BaseModel):
     """The work to cancel: ids from the table of work, or of a task instance's parts."""
 
-    work_ids: list[str] = Field(min_length=1, max_length=100)
+    # The limit of each also refuses half a character (a lone surrogate), which no answer could repeat.
+    work_ids: list[Annotated[str, Field(max_length=1000)]] = Field(min_length=1, max_length=100)
 
 
 class Cancelled(BaseModel):

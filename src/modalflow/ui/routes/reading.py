@@ -7,7 +7,7 @@ from datetime import date
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, HTTPException, Query, Request, status
+from fastapi import APIRouter, HTTPException, Path, Query, Request, status
 from fastapi.responses import RedirectResponse, Response
 
 from modalflow.budgets.spending import local_day
@@ -29,6 +29,11 @@ from modalflow.ui.views.task import TaskFacts, task_answer
 from modalflow.ui.views.work import Filters, work_table
 
 _Several = Annotated[list[str], Query(max_length=100)]
+
+# Databases answer a NUL, or a number above their integers, with an error that nobody expects.
+_Id = Annotated[str, Path(pattern=r"^[^\x00]*$")]
+_MapIndex = Annotated[int, Path(ge=-1, le=2**31 - 1)]
+_TryNumber = Annotated[int, Path(ge=0, le=2**31 - 1)]
 
 
 def reading(sources: Sources) -> APIRouter:
@@ -93,7 +98,7 @@ def _add_tables(router: APIRouter, sources: Sources) -> None:
 def _add_pages(router: APIRouter, sources: Sources) -> None:
     @router.get(paths.TASK)
     def get_task(
-        request: Request, user: GetUserDep, dag_id: str, run_id: str, task_id: str, map_index: int
+        request: Request, user: GetUserDep, dag_id: _Id, run_id: _Id, task_id: _Id, map_index: _MapIndex
     ) -> Response:
         access = Access(request, user)
         access.require_reading(dag_id)
@@ -114,7 +119,7 @@ def _add_pages(router: APIRouter, sources: Sources) -> None:
         return answered(request, answer, empty=calls.value is None)
 
     @router.get(paths.RUN)
-    def get_run(request: Request, user: GetUserDep, dag_id: str, run_id: str) -> Response:
+    def get_run(request: Request, user: GetUserDep, dag_id: _Id, run_id: _Id) -> Response:
         Access(request, user).require_reading(dag_id)
         run = airflow_rows.run_of(dag_id, run_id)
         if run is None:
@@ -129,7 +134,13 @@ def _add_pages(router: APIRouter, sources: Sources) -> None:
 
     @router.get(paths.CALL)
     def get_call(
-        request: Request, user: GetUserDep, dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int
+        request: Request,
+        user: GetUserDep,
+        dag_id: _Id,
+        run_id: _Id,
+        task_id: _Id,
+        map_index: _MapIndex,
+        try_number: _TryNumber,
     ) -> Response:
         Access(request, user).require_reading(dag_id)
         link = link_of(TaskTry(dag_id, task_id, run_id, map_index, try_number))

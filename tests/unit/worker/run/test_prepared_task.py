@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
+from modalflow.airflow_compat import supervisor
 from modalflow.worker.run.prepared_task import PreparedTask
 
 
@@ -55,3 +57,20 @@ def test_one_that_has_ended_takes_no_task() -> None:
     os.waitid(os.P_PID, task.pid, os.WEXITED | os.WNOWAIT)
     assert task.begin([0]) is None
     os.waitpid(task.pid, 0)
+
+
+class Locals(dict[str, Any]):
+    """Local variables as a frame has them from Python 3.13 on."""
+
+    def keys(self) -> Any:
+        return list(self)
+
+
+@pytest.mark.parametrize("use_exec", [False, True])
+def test_the_start_of_a_task_is_recognized_by_every_python(*, use_exec: bool) -> None:
+    """A supervisor that forks for its task gets the prepared process, whatever kind of mapping its variables are."""
+    module = SimpleNamespace(_subprocess_main=object())
+    values = dict.fromkeys(("child_requests", "child_stdout", "child_stderr", "child_logs"), None)
+    values |= {"target": module._subprocess_main, "new_process_group": True, "use_exec": use_exec}
+    for each in (values, Locals(values)):
+        assert supervisor._starts_task(each, module) is not use_exec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -52,6 +53,13 @@ def descendants(pid: int | None = None) -> dict[int, str]:
     """Return the living processes below one (this one if not given): process id → command line."""
     below = family(os.getpid() if pid is None else pid)[1:]
     return {child: command for child in below if (command := command_of(child)) is not None}
+
+
+def kill_host_of_containers(control_plane: int) -> None:
+    """Kill the process that starts a control plane's containers, with all of them: their machine is gone."""
+    # Containers are forks of it and have its command line. It is the first of them.
+    host = next(pid for pid, command in descendants(control_plane).items() if "template.main()" in command)
+    os.kill(host, signal.SIGKILL)
 
 
 def in_gvisor() -> bool:

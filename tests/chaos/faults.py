@@ -18,7 +18,7 @@ from modalflow.demo.modal_stack import DEPLOY_TIMEOUT
 from modalflow.emulator.faults.fault_control import FaultError
 from modalflow.names import Names
 from tests.chaos.stack import APP, PATIENCE, SCHEDULERS, WORKER, Chaos
-from tests.support import descendants, wait_until
+from tests.support import descendants, kill_host_of_containers, wait_until
 
 Act = Callable[[Chaos, Random], None]
 
@@ -52,11 +52,7 @@ def _containers(kind: str, value: str = "", **options: Any) -> Act:
 
 
 def _kill_host(chaos: Chaos, random: Random) -> None:
-    """Kill the process that starts containers, with all of them: to the control plane, their machine is gone."""
-    below = descendants(chaos.stack.local.pid)
-    # Containers are forks of it and have its command line. It is the first of them.
-    host = next(pid for pid, command in below.items() if "template.main()" in command)
-    os.kill(host, signal.SIGKILL)
+    kill_host_of_containers(chaos.stack.local.pid)
 
 
 def _cut_off(seconds: float) -> tuple[Act, Act]:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import importlib
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +33,7 @@ from modalflow.reasons import Cause
 from modalflow.worker.deploy.deployment import deploy
 from tests.driving import Driver
 from tests.sdk import rpc
+from tests.support import kill_host_of_containers
 from tests.wired import Observer
 
 NAMES = Names("lost-work")
@@ -84,6 +86,35 @@ def test_container_killed(driver: Driver, local: LocalModal) -> None:
     local.faults.now("kill", container=container)
     fc = driver.stored_id(key).partition("/")[0]
     driver.told(key, f"Container {container} was lost while this ran as function call {fc}", "`retries`")
+    assert driver.log(key).count("started once") == 1
+
+
+def test_host_of_all_containers_gone(driver: Driver, local: LocalModal) -> None:
+    """What ran there is lost, once, with the reason. What waited for its GPU runs on the next host."""
+    lost = [driver.submit(f"gone-{n}", "echo started once; sleep 300", gpu=gpu) for n, gpu in enumerate((None, "T4"))]
+    for key in lost:
+        driver.log_has(key, "started once")
+    waits = driver.submit("waits", "echo ran on the next host", gpu="T4")
+    driver.stored_id(waits)
+    kill_host_of_containers(local.pid)
+    for key in lost:
+        driver.told(key, "was lost while this ran as function call", "`retries`")
+        assert driver.log(key).count("started once") == 1
+    assert driver.outcome(waits)[0] is TaskInstanceState.SUCCESS
+    driver.log_has(waits, "ran on the next host")
+
+
+def test_silent_host_gone(driver: Driver, local: LocalModal) -> None:
+    """Its containers are cut off, and later given up: until then nothing is reported, then their loss."""
+    key = driver.submit("silent", "echo started once; sleep 300")
+    container = container_of(driver, key)
+    driver.log_has(key, "started once")
+    local.faults.now("freeze", "300s", container=container)
+    silent_since = time.monotonic()
+    driver.until(lambda: time.monotonic() > silent_since + 2.0)
+    assert call_of(driver, key).container_id == container
+    local.faults.now("kill", container=container)
+    driver.told(key, f"Container {container} was lost while this ran")
     assert driver.log(key).count("started once") == 1
 
 

@@ -363,8 +363,9 @@ class _Os:
 
 
 def _starts_task(values: Mapping[str, Any], module: Any) -> bool:
+    # From Python 3.13 on, the local variables of a frame are no dict, and their keys are a list.
     return (
-        values.keys() >= {*_CHANNELS, "target", "new_process_group", "use_exec"}
+        set(values) >= {*_CHANNELS, "target", "new_process_group", "use_exec"}
         and values["target"] is module._subprocess_main
         and values["new_process_group"]
         and not values["use_exec"]

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.models.dag import DagModel
 from airflow.models.log import Log
@@ -14,6 +14,7 @@ from airflow.utils.session import create_session
 from fastapi import HTTPException, Request, status
 from sqlalchemy import select
 
+from modalflow.airflow_compat.configuration import own_conf
 from modalflow.names import TaskTry
 from modalflow.support.text import STORED, clean
 from modalflow.ui.views.visible import Visible
@@ -52,7 +53,7 @@ class Access:
     def visible(self) -> Visible:
         """Return what the user may see, by the DAGs of Airflow's database."""
         cluster = self._manager.is_authorized_view(access_view=AccessView.CLUSTER_ACTIVITY, user=self._user)
-        readable = self._manager.get_authorized_dag_ids(user=self._user, method="GET")
+        readable = self._dags_with_tasks("GET")
         with create_session() as session:
             known = set(session.scalars(select(DagModel.dag_id)))
         # Without any DAG, that a user may read all of them means nothing.
@@ -60,8 +61,15 @@ class Access:
         return Visible(readable, everything, bool(cluster))
 
     def editable(self) -> set[str]:
-        """Return the DAGs that the user may edit."""
-        return set(self._manager.get_authorized_dag_ids(user=self._user, method="PUT"))
+        """Return the DAGs whose task instances the user may edit."""
+        return self._dags_with_tasks("PUT")
+
+    def _dags_with_tasks(self, method: Any) -> set[str]:
+        """Return the DAGs with this access, if the user has it to task instances at all, as Airflow's lists do."""
+        tasks = self._manager.is_authorized_dag(
+            method=method, access_entity=DagAccessEntity.TASK_INSTANCE, details=DagDetails(id=None), user=self._user
+        )
+        return set(self._manager.get_authorized_dag_ids(user=self._user, method=method)) if tasks else set()
 
     def may_read_tasks_of(self, dag_id: str) -> bool:
         """Return whether the user may read the task instances of a DAG."""
@@ -92,7 +100,7 @@ def from_own_page(request: Request) -> None:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "Send JSON, with content-type: application/json")
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    own = site == "same-origin" if site else not origin or _host_of(origin) == request.headers.get("host", "")
+    own = site == "same-origin" if site else not origin or _host_of(origin) in _own_names(request)
     if not own:
         raise HTTPException(status.HTTP_403_FORBIDDEN, "Only pages of this Airflow can send this request")
 
@@ -102,6 +110,13 @@ def _host_of(origin: str) -> str | None:
         return urlsplit(origin).netloc
     except ValueError:
         return None
+
+
+def _own_names(request: Request) -> set[str]:
+    """Return this Airflow's host and port for browsers: a proxy in front of it may ask for another host."""
+    # Browsers add sec-fetch-site only to requests over HTTPS, or to this machine.
+    base_url = own_conf().get("api", "base_url", fallback="") or ""
+    return {request.headers.get("host", ""), urlsplit(base_url).netloc} - {""}
 
 
 def record(access: Access, event: str, text: str, task: TaskTry | None = None) -> None:

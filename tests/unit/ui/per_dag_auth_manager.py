@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
 #: User → the DAGs that the user may read.
-READABLE = {"ada": {"losses"}, "eve": {"secret"}, "vera": {"losses"}}
+READABLE = {"ada": {"losses"}, "eve": {"secret"}, "vera": {"losses"}, "dan": {"losses"}}
+#: Users who may read no task instances.
+WITHOUT_TASKS = {"dan"}
 #: Users who may not edit.
 VIEWERS = {"vera"}
 
@@ -21,6 +23,8 @@ class PerDagAuthManager(SimpleAuthManager):
         if user.username not in READABLE:
             return super().is_authorized_dag(method=method, user=user, access_entity=access_entity, details=details)
         if method != "GET" and user.username in VIEWERS:
+            return False
+        if access_entity is DagAccessEntity.TASK_INSTANCE and user.username in WITHOUT_TASKS:
             return False
         return details is None or details.id is None or details.id in READABLE[user.username]
 

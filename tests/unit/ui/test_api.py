@@ -228,6 +228,27 @@ async def test_cancelling_needs_the_permission_to_edit_the_task(server: ApiServe
         assert "does not answer" in unreachable.json()["detail"]
 
 
+async def test_work_is_hidden_without_access_to_task_instances(server: ApiServer) -> None:
+    """Airflow's own lists of task instances are closed to such a user, also for DAGs that the user may read."""
+    found = await get(server, "work", "dan")
+    assert (found["rows"], found["total"], found["dags"]) == ([], 0, [])
+    assert await get(server, "work", "ada") != found
+    async with server.client("dan") as dan:
+        assert (await dan.get(f"{API}/run/losses/r1")).status_code == 404
+        answer = await dan.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
+        assert "neither running nor waiting" in answer.text or answer.status_code == 503
+
+
+async def test_a_page_behind_a_proxy_can_act(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without HTTPS, a browser names the page's origin only, and a proxy may ask Airflow under another host."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow.example:8080/team")
+    body = json.dumps({"work_ids": ["w1"]})
+    async with server.client("ada") as ada:
+        for origin, status in (("http://airflow.example:8080", 503), ("http://airflow.example", 403), ("null", 403)):
+            answer = await ada.post(f"{API}/actions/cancel", content=body, headers=JSON | {"origin": origin})
+            assert answer.status_code == status, origin
+
+
 async def test_another_site_cannot_act(server: ApiServer) -> None:
     """The browser would send Airflow's cookie with its request."""
     body = json.dumps({"work_ids": ["w1"]})

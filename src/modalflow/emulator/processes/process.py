@@ -144,6 +144,8 @@ class Process:
         for pid in () if self._ended.done() else children(self.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+                # In a frozen container, the first process is stopped as well, and would not notice.
+                self._signal(signal.SIGCONT)
                 return
         self._signal(signal.SIGKILL)
 

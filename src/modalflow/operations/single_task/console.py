@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import hmac
 import secrets
@@ -98,9 +99,11 @@ class Console:
         if self._reader is None:
             self._reader = threading.Thread(target=self._send_lines, name=f"{_THREAD}-lines", daemon=True)
             self._reader.start()
+        # A part can end within a character.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         try:
             while part := connection.recv(_CHUNK):
-                self._write(part.decode("utf-8", "replace"))
+                self._write(decoder.decode(part))
         except OSError:
             pass
         with self._changed:

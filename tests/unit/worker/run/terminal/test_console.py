@@ -13,6 +13,7 @@ import pytest
 
 from modalflow.airflow_compat import replaced as rows
 from modalflow.names import CONSOLE_VARIABLE, DEBUG_CONSOLE, SHELL_CONSOLE
+from modalflow.operations.single_task import console
 from modalflow.operations.single_task.console import Console
 from modalflow.worker.run.terminal.console import attach_console
 
@@ -138,3 +139,14 @@ def test_a_connection_without_the_token_gets_nothing() -> None:
             with contextlib.suppress(ConnectionResetError):
                 assert stranger.recv(100) == b""
     assert (typed.screen, console.connections) == ("", 0)
+
+
+def test_a_character_in_two_parts_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network cuts the output anywhere."""
+    monkeypatch.setattr(console, "_CHUNK", 1)
+    typed = Typed()
+    with Console(SHELL_CONSOLE, typed.read_line, typed.show) as open_console:
+        _, port, token = open_console.variable.split(" ")
+        with socket.create_connection(("127.0.0.1", int(port))) as connection:
+            connection.sendall(f"{token}\nzürich".encode())
+    assert typed.screen == "zürich"

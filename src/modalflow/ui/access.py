@@ -105,18 +105,18 @@ def from_own_page(request: Request) -> None:
         raise HTTPException(status.HTTP_403_FORBIDDEN, "Only pages of this Airflow can send this request")
 
 
-def _own_names(request: Request) -> set[str]:
-    """Return this Airflow's host and port for browsers: a proxy in front of it may ask for another host."""
-    # Browsers add sec-fetch-site only to requests over HTTPS, or to this machine.
-    base_url = own_conf().get("api", "base_url", fallback="") or ""
-    return {request.headers.get("host", ""), urlsplit(base_url).netloc} - {""}
-
-
 def _host_of(origin: str) -> str | None:
     try:
         return urlsplit(origin).netloc
     except ValueError:
         return None
+
+
+def _own_names(request: Request) -> set[str]:
+    """Return this Airflow's host and port for browsers: a proxy in front of it may ask for another host."""
+    # Browsers add sec-fetch-site only to requests over HTTPS, or to this machine.
+    base_url = own_conf().get("api", "base_url", fallback="") or ""
+    return {request.headers.get("host", ""), urlsplit(base_url).netloc} - {""}
 
 
 def record(access: Access, event: str, text: str, task: TaskTry | None = None) -> None:

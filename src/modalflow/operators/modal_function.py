@@ -72,6 +72,7 @@ class ModalFunctionOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        _check_plain(deferrable=deferrable, reattach=reattach, max_result_bytes=max_result_bytes)
         self.app_name = app_name
         self.function_name = function_name
         self.function_args = function_args
@@ -284,3 +285,12 @@ def _own(value: Any) -> Any:
     if isinstance(value, Sequence) and type(value).__module__.startswith("airflow."):
         return [_own(each) for each in value]
     return value
+
+
+def _check_plain(*, deferrable: object, reattach: object, max_result_bytes: object) -> None:
+    """Raise ConfigError for an argument without templates that could cost a whole call before it is noticed."""
+    for name, value in (("deferrable", deferrable), ("reattach", reattach)):
+        if not isinstance(value, bool):
+            raise ConfigError(f"ModalFunctionOperator: {name}", value, "True or False")
+    if isinstance(max_result_bytes, bool) or not isinstance(max_result_bytes, int) or max_result_bytes < 1:
+        raise ConfigError("ModalFunctionOperator: max_result_bytes", max_result_bytes, "a positive integer")

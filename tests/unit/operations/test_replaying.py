@@ -22,3 +22,14 @@ def test_a_replay_uploads_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with replaying._environment(replaying._host_variables(replay, "http://127.0.0.1:1/execution/", {})):
         assert remote_logging_env() == {"AIRFLOW__LOGGING__REMOTE_LOGGING": "False"}
     assert conf.getboolean("logging", "remote_logging")
+
+
+def test_a_replay_sends_no_metrics_lineage_or_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others would take them for those of a run."""
+    monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", '{"type": "http"}')
+    replay: Any = SimpleNamespace(record=SimpleNamespace(bundle="dags"), folder=tmp_path)
+    with replaying._environment(replaying._host_variables(replay, "http://127.0.0.1:1/execution/", {})):
+        assert not conf.getboolean("metrics", "statsd_on") and not conf.getboolean("metrics", "otel_on")
+        assert not conf.getboolean("traces", "otel_on") and conf.getboolean("openlineage", "disabled")
+    assert conf.getboolean("metrics", "statsd_on")

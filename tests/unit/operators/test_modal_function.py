@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from modalflow.errors import CredentialsError
+from modalflow.errors import ConfigError, CredentialsError
 from modalflow.function_calls.function_reference import Spawned
 from modalflow.function_calls.outcome import Outcome
 from modalflow.operators import ModalFunctionOperator
@@ -127,3 +127,12 @@ def test_the_reason_of_a_failed_deferral_stays(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(task, "_connected", refused)
     with pytest.raises(Exception, match="Trigger timeout"):
         task.resume_execution("__fail__", {"error": "Trigger timeout"}, given)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"deferrable": "no"}, {"reattach": 1}, {"max_result_bytes": "1"}, {"max_result_bytes": -1}]
+)
+def test_a_wrong_option_is_an_error_of_the_dag_file(wrong: dict[str, Any]) -> None:
+    """Not of a call that has run and cost money."""
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        ModalFunctionOperator(task_id="call", app_name="app", function_name="f", **wrong)

@@ -203,6 +203,15 @@ def _options(place: Place, given: Options | None) -> Options:
     )
 
 
+#: The replay is no run of the task, so others must not see events, metrics or traces of one.
+_QUIET = {
+    airflow_variable("openlineage", "disabled"): "True",
+    airflow_variable("metrics", "statsd_on"): "False",
+    airflow_variable("metrics", "otel_on"): "False",
+    airflow_variable("traces", "otel_on"): "False",
+}
+
+
 def _host_variables(replay: Replay, url: str, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the settings of this Airflow host that a replay changes, as variables."""
     bundle = {"name": replay.record.bundle, "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(replay.folder)}}
@@ -222,6 +231,7 @@ def _host_variables(replay: Replay, url: str, variables: Mapping[str, str]) -> d
         # Otherwise the container would upload its log to where the original try's is.
         airflow_variable("logging", "remote_logging"): "False",
         airflow_variable("logging", "logging_config_class"): "",
+        **_QUIET,
         # Airflow replaces $NAME in every option.
         ours("worker_env"): json.dumps(dict(variables)).replace("$", "\\u0024"),
     }

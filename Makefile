@@ -188,7 +188,7 @@ docs: $(STAMP)
 site: $(STAMP)
 	@rm -rf build/pages build/site
 	mkdir -p build/pages
-	git ls-files -co --exclude-standard '*.md' | xargs cp --parents -t build/pages
+	git ls-files -co --exclude-standard '*.md' 'docs/images/*.png' | xargs cp --parents -t build/pages
 	$(BIN)/zensical build --strict --clean -f mkdocs.yml 2>&1 | sed 's/\x1b\[[0-9;]*m//g'
 	$(BIN)/python -m scripts.check_site build/site
 

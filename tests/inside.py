@@ -27,6 +27,9 @@ _ROOT = Path(__file__).parents[1]
 #: Where the sandbox of a container keeps its state, in the container's own mounts.
 _STATE = "/dev/.runsc/state"
 
+#: Seconds for one command of runsc on a busy machine: a sandbox that hangs must not hang its test.
+_PATIENCE = 120.0
+
 _SCRIPT = """
 import importlib, json, sys
 name, attribute, arguments = sys.argv[1:]
@@ -41,17 +44,26 @@ def asked(container: str, function: Callable[P, T], *arguments: P.args, **none: 
     """
     if not in_gvisor():
         return function(*arguments, **none)
-    room = _room_of(container)
-    # The state names sockets and processes by what they are in the room.
-    command = ["nsenter", f"--target={room}", "--mount", "--pid", os.environ[RUNSC_VARIABLE], f"--root={_STATE}"]
     # Without this capability, open files of other processes cannot be read.
-    command += ["exec", "--cap=CAP_SYS_PTRACE", f"--cwd={_ROOT}", container, sys.executable, "-c", _SCRIPT]
-    command += [function.__module__, function.__name__, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["exec", "--cap=CAP_SYS_PTRACE", f"--cwd={_ROOT}", container, sys.executable, "-c", _SCRIPT]
+    done = _runsc(container, *command, function.__module__, function.__name__, json.dumps(arguments))
     if done.returncode:
         raise LookupError(f"container {container}: {done.stderr}")
     answer: T = json.loads(done.stdout)
     return answer
+
+
+def debugged(container: str, *options: str) -> str:
+    """Return what ``runsc debug`` writes about the sandbox of a container; LookupError if it has ended."""
+    done = _runsc(container, "debug", *options, container)
+    return done.stdout + done.stderr
+
+
+def _runsc(container: str, *command: str) -> subprocess.CompletedProcess[str]:
+    # The state names sockets and processes by what they are in the room.
+    enter = ["nsenter", f"--target={_room_of(container)}", "--mount", "--pid"]
+    runsc = [os.environ[RUNSC_VARIABLE], f"--root={_STATE}"]
+    return subprocess.run([*enter, *runsc, *command], capture_output=True, text=True, check=False, timeout=_PATIENCE)
 
 
 def _room_of(container: str) -> int:

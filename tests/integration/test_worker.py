@@ -20,6 +20,7 @@ from modalflow.worker.environment import BUNDLE_LIST
 from tests.airflows import needs_airflow
 from tests.command_line import CommandLine
 from tests.inside import processes_in, send_to, zygotes_in
+from tests.integration import stalled
 from tests.integration.stub_execution_api import (
     callback_workload,
     connection_test_workload,
@@ -27,7 +28,7 @@ from tests.integration.stub_execution_api import (
 )
 from tests.integration.stub_sentry import stub_sentry
 from tests.integration.world import COLD, World, deployed_worker
-from tests.support import wait_until
+from tests.support import in_gvisor, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,19 @@ def test_a_container_has_its_zygote_before_a_workload_needs_one(world: World) ->
     ).ended()
     assert entry.container_id == container and entry.final_state == "success"
     assert zygotes_in(container) == [zygote]
+
+
+def test_what_waits_in_vain_is_described(world: World) -> None:
+    """A test that waits too long names the containers, what their processes wait for, and the log of the app."""
+    work = world.command(("sleep", "600"))
+    container = work.running().container_id
+    wait_until(lambda: processes_in(container, "sleep 600"), COLD)
+    report = stalled.report(world.app, world.faults, world.variables)
+    work.calls[0].cancel()
+    work.ended()
+    assert all(part in report for part in (container, "zygote.server", "sleep 600", "log of the app:")), report
+    assert "[select]" in report if in_gvisor() else " [S:" in report, report
+    assert "Error(" not in report, report
 
 
 #: Writes the name of every module that a process imports to a file of the container.

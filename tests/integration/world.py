@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import modal
 
@@ -26,9 +26,12 @@ from modalflow.names import DEFAULT_PROFILE, Names
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.command_line import PATIENCE, CommandLine
+from tests.integration import stalled
 from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
 from tests.sdk import client_of
 from tests.support import in_gvisor, over_base, wait_until
+
+T = TypeVar("T")
 
 DAGS = Path(__file__).parent / "dags"
 
@@ -64,9 +67,7 @@ class Work:
         return None if text is None else Entry.from_json(text)
 
     def running(self) -> Entry:
-        entry = wait_until(self.entry, COLD, f"{self.work_id} to be claimed", POLL)
-        assert entry is not None
-        return entry
+        return self._awaited(self.entry, f"{self.work_id} to be claimed")
 
     def ended(self) -> Entry:
         """The entry once it is terminal."""
@@ -75,9 +76,7 @@ class Work:
             entry = self.entry()
             return entry if entry is not None and entry.state is not State.RUNNING else None
 
-        ended = wait_until(terminal, COLD, f"{self.work_id} to end", POLL)
-        assert ended is not None
-        return ended
+        return self._awaited(terminal, f"{self.work_id} to end")
 
     def event(self) -> Entry:
         return Entry.from_json(self.world.events.get(partition=self.partition, timeout=COLD))
@@ -86,13 +85,24 @@ class Work:
         return "".join(self.world.logs.read(self.wire["log_path"])[1])
 
     def log_with(self, text: str) -> str:
-        return wait_until(lambda: log if text in (log := self.log()) else "", COLD, f"{text!r} in the log", POLL)
+        return self._awaited(lambda: log if text in (log := self.log()) else None, f"{text!r} in the log")
+
+    def _awaited(self, condition: Callable[[], T | None], what: str) -> T:
+        """Return the condition's value once there is one; the error names what the work and the containers do."""
+        try:
+            found = wait_until(condition, COLD, what, POLL)
+        except AssertionError as error:
+            report = stalled.report(self.world.app, self.world.faults, self.world.variables)
+            raise AssertionError(f"{error}\nentry: {self.entry()}\nlog: {self.log()!r}\n{report}") from error
+        assert found is not None
+        return found
 
 
 @dataclass
 class World:
     """A deployed worker app, and the executor's handles on it."""
 
+    app: str
     function: modal.Function[Any, Any, Any]
     ledger: modal.Dict
     events: modal.Queue
@@ -155,6 +165,7 @@ def deployed_worker(
             assert done.returncode == 0, done.stdout + done.stderr
             names = Names(arguments[arguments.index("--app") + 1])
             return World(
+                names.app,
                 modal.Function.from_name(names.app, names.function(DEFAULT_PROFILE), client=client),
                 modal.Dict.from_name(names.ledger, client=client),
                 modal.Queue.from_name(names.events, client=client),

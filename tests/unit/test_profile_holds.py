@@ -57,6 +57,19 @@ def test_no_writer_can_make_a_reader_fail(since: object, by: str, reason: object
         assert Snapshot.from_json(snapshot.to_json()) == snapshot
 
 
+def test_a_name_is_one_bounded_line() -> None:
+    """It is in logs, tables and reports, and any program of the workspace can write the record."""
+    read = ProfileHolds.from_json(json.dumps({"profiles": {"gpu\n" * 500: {"since": 1, "mode": "x" * 500}}}))
+    [(name, hold)] = read.by_profile.items()
+    assert name == hold.profile and "\n" not in name and max(len(name), len(hold.mode)) <= 128
+
+
+def test_a_huge_record_pauses_nothing() -> None:
+    """Every executor would report each of its profiles every few seconds."""
+    read = ProfileHolds.from_json(ProfileHolds({f"p{n}": HOLD for n in range(2000)}).to_json())
+    assert not read.by_profile and "expected at most 100,000" in read.warning
+
+
 def test_its_words_have_all_that_a_user_needs() -> None:
     """Who, since when, why, and how to end it."""
     begin = "profile gpu is paused by ann@host since 2026-11-29 18:30 UTC"

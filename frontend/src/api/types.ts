@@ -38,7 +38,7 @@ export interface ExecutorRow {
   trouble_at: number;
 }
 
-export type ProfileState = "active" | "paused" | "draining";
+export type ProfileState = "active" | "paused" | "draining" | "drained";
 
 export interface ProfileRow {
   name: string;

@@ -36,6 +36,7 @@ export const en = {
   "state.active": "active",
   "state.paused": "paused",
   "state.draining": "draining",
+  "state.drained": "drained",
 
   "total.running": "Running",
   "total.submitted": "On Modal",
@@ -55,7 +56,7 @@ export const en = {
   "executor.trouble": "Trouble",
   "executor.silent": "silent",
   "executor.silent.help": "No report for minutes: killed, or cut off from Modal",
-  "executor.held": "{number} held by budgets",
+  "executor.held": "{number} held by budgets or paused profiles",
   "executor.team": "team {team}",
   "executor.none": "none",
 
@@ -79,11 +80,11 @@ export const en = {
   "profile.resume": "Resume",
   "profile.drain": "Drain",
   "profile.pause.title": "Pause profile {name}?",
-  "profile.pause.text": "Tasks of this profile that wait stay with the executor, with the reason, until you resume it. Running work goes on.",
+  "profile.pause.text": "Tasks of this profile that wait stay with the executor, with the reason, until you resume it. Work on Modal without a container comes back to the executor. Running work goes on.",
   "profile.resume.title": "Resume profile {name}?",
   "profile.resume.text": "Waiting tasks are submitted to Modal again.",
   "profile.drain.title": "Drain profile {name}?",
-  "profile.drain.text": "Work that Modal has goes on to its end. New tasks wait, with the reason, until you resume the profile.",
+  "profile.drain.text": "Running work goes on to its end. Tasks without a container wait with the executor, with the reason, until you resume the profile. The state is drained once nothing runs.",
   "profile.done": "Profile {name} is {state}.",
 
   "work": "Work",

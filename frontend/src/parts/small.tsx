@@ -13,6 +13,7 @@ const COLORS: Record<string, string> = {
   active: "green",
   paused: "orange",
   draining: "yellow",
+  drained: "orange",
   success: "green",
   failed: "red",
   lost: "red",

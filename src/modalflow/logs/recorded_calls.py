@@ -36,8 +36,8 @@ _LARGEST_FILE, _LONGEST_LINE = 4 << 20, 64 << 10
 #: Bytes of files that are kept for the next question.
 KEPT = 32 << 20
 
-#: Files read at the same time.
-_READERS = 8
+#: Files read at the same time, and read before the first of them is searched.
+_READERS, _AHEAD = 8, 32
 
 #: Seconds of a call below which it has no samples.
 _UNSAMPLED = 1.0
@@ -150,9 +150,12 @@ class RecordedCalls:
     def _read(self, volume: Any, files: Sequence[tuple[str, int]]) -> Iterator[bytes]:
         """Yield the content of each file, given its path and its size."""
         with ThreadPoolExecutor(_READERS, thread_name_prefix="modalflow-calls") as pool:
-            yield from pool.map(
-                lambda file: self._contents.get(file[0], file[1], lambda: _content(volume, file[0])), files
-            )
+            # Not all at once: the pool reads on without waiting for its reader, and keeps what it has read.
+            for begin in range(0, len(files), _AHEAD):
+                yield from pool.map(
+                    lambda file: self._contents.get(file[0], file[1], lambda: _content(volume, file[0])),
+                    files[begin : begin + _AHEAD],
+                )
 
 
 class _Contents:
@@ -226,8 +229,15 @@ def _lines(content: bytes, marks: Sequence[bytes]) -> Iterator[str]:
 
 
 def _content(volume: Any, path: str) -> bytes:
+    """Return a file; nothing of one that is too large. The listed size of a file of samples is not known."""
+    parts, size = [], 0
     try:
-        return b"".join(volume.read_file(path))
+        for part in volume.read_file(path):
+            parts.append(part)
+            size += len(part)
+            if size > _LARGEST_FILE:
+                return b""
+        return b"".join(parts)
     except _MISSING:
         # Another process has just removed old records, or there are no samples.
         return b""

@@ -26,6 +26,10 @@ DAYS = 30
 #: Files and bytes of one pass. Reading a record takes 25 µs of the processor that the scheduler also uses.
 FILES, BYTES = 64, 2 << 20
 
+#: Bytes of a file that is read. A worker's has 64 KiB, and had at most a day's records before modalflow 0.5. A task can
+#: write to the Volume, and this process must not read what it likes.
+LARGEST_FILE = 64 << 20
+
 #: Seconds between two files, for the other threads of this process.
 _BREATH = 0.002
 
@@ -99,7 +103,8 @@ class UsageFiles:
 
 def _listed(volume: Any, day: str) -> list[Any]:
     try:
-        return [entry for entry in volume.listdir(f"{USAGE_FOLDER}/{day}") if entry.type.name == "FILE"]
+        entries = volume.listdir(f"{USAGE_FOLDER}/{day}")
+        return [entry for entry in entries if entry.type.name == "FILE" and entry.size <= LARGEST_FILE]
     except _MISSING:
         return []
 

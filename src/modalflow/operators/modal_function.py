@@ -84,6 +84,7 @@ class ModalFunctionOperator(BaseOperator):
         self.max_result_bytes = max_result_bytes
         self.function_call_id: str | None = None
         self._killable: FunctionCalls | None = None
+        self._is_killed = False
 
     def execute(self, context: Any) -> Any:
         """Spawn the call, or find that of an earlier try; then wait for it or defer. Raises ModalflowError."""
@@ -104,6 +105,10 @@ class ModalFunctionOperator(BaseOperator):
                 spawned.size,
                 int(context["ti"].try_number),
             )
+            self.function_call_id, self._killable = call.function_call_id, calls
+            if self._is_killed:
+                # During the spawn, there was no id yet.
+                self._cancel()
             self._record(call, record, calls)
         return self._wait(context, call, calls)
 
@@ -129,7 +134,11 @@ class ModalFunctionOperator(BaseOperator):
             self._cancel_last(context)
 
     def on_kill(self) -> None:
-        """End the call while the worker waits for it. Airflow calls this from a signal handler."""
+        """End the call until the triggerer has it. Airflow calls this from a signal handler, and the task goes on."""
+        self._is_killed = True
+        self._cancel()
+
+    def _cancel(self) -> None:
         calls, function_call_id = self._killable, self.function_call_id
         if calls is None or function_call_id is None:
             return
@@ -176,7 +185,7 @@ class ModalFunctionOperator(BaseOperator):
         if earlier is None or earlier.label != label:
             return None
         outcome = calls.outcome(earlier.function_call_id)
-        if outcome.failure:
+        if self._has_failed(outcome):
             self.log.info(
                 "Try %d died with function call %s, which has failed since: %s Spawning another one.",
                 earlier.try_number,
@@ -207,6 +216,8 @@ class ModalFunctionOperator(BaseOperator):
     def _wait(self, context: Any, call: StartedCall, calls: FunctionCalls) -> Any:
         self.function_call_id = call.function_call_id
         if self.deferrable:
+            # From the deferral on, a signal is no action of a user: the call is the trigger's.
+            self._killable = None
             self._defer(call)
         self._killable = calls
         outcome = calls.wait(call.function_call_id)
@@ -230,7 +241,7 @@ class ModalFunctionOperator(BaseOperator):
         CallRecord(context).forget()
         if line := estimate(call.size, time.time() - call.spawned_at):
             self.log.info("%s", line)
-        if outcome.failure and (outcome.is_readable or self.do_xcom_push):
+        if self._has_failed(outcome):
             if outcome.traceback:
                 self.log.error("Traceback of function call %s:\n%s", call.function_call_id, outcome.traceback)
             if call.try_number != int(context["ti"].try_number):
@@ -240,13 +251,21 @@ class ModalFunctionOperator(BaseOperator):
             raise FunctionCallError(f"Function call {call.function_call_id} of {call.label} failed. {outcome.failure}")
         return plain(outcome.value, self.max_result_bytes) if self.do_xcom_push else None
 
+    def _has_failed(self, outcome: Outcome) -> bool:
+        """Return whether a call failed, for this task: without an XCom, any result is good."""
+        return bool(outcome.failure) and (outcome.is_readable or self.do_xcom_push)
+
     def _cancel_last(self, context: Any) -> None:
         record = CallRecord(context)
         if not (function_call_id := record.last_id()):
             return
         self.function_call_id = function_call_id
-        self._killable = self._connected()[1]
-        self.on_kill()
+        try:
+            self._killable = self._connected()[1]
+        except Exception as error:  # noqa: BLE001  The task fails for another reason, which must stay visible.
+            self.log.warning("Function call %s was not cancelled: %s", function_call_id, describe(error))
+            return
+        self._cancel()
         record.forget()
 
 

@@ -30,6 +30,8 @@ PAUSED, DRAINING = "paused", "draining"
 #: Characters of a user's name and of the reason.
 LONGEST_NAME = ID
 LONGEST_REASON = 300
+#: Characters of the whole text: every executor reads it every few seconds, and reports the profiles.
+LONGEST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +115,16 @@ class ProfileHolds:
         try:
             if not isinstance(text, str):
                 raise TypeError(f"it is {type(text).__name__}; expected a JSON text")
+            if len(text) > LONGEST:
+                raise ValueError(f"it has {len(text):,} characters; expected at most {LONGEST:,}")
             wire = from_json(text)["profiles"].items()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             return cls(problem=one_line(describe(error), LINE))
         found, problem = {}, ""
         for name, each in wire:
             try:
-                found[name] = _hold(name, each)
+                hold = _hold(name, each)
+                found[hold.profile] = hold
             except (TypeError, ValueError) as error:
                 problem = problem or one_line(f"profile {name}: {describe(error)}", LINE)
         return cls(found, problem)
@@ -139,6 +144,8 @@ def _hold(name: str, wire: Any) -> ProfileHold:
     values = plain_fields(ProfileHold, {"by": "an unknown user", **wire, "profile": name})
     if not values.get("since", -1.0) >= 0:
         raise ValueError("since is no time")
+    values["profile"] = one_line(name, ID)
+    values["mode"] = one_line(values.get("mode", PAUSED), ID)
     values["by"] = one_line(values["by"], LONGEST_NAME)
     values["reason"] = one_line(values.get("reason", ""), LONGEST_REASON)
     return ProfileHold(**values)

@@ -10,10 +10,9 @@ import logging
 from typing import Any
 from urllib.parse import quote
 
+from modalflow.names import dashboard_url
+
 log = logging.getLogger(__name__)
-
-_PAGE = "https://modal.com/id/{}"
-
 
 class FunctionCallLink:
     """Leads to the function call on Modal, or to the tab with it if the control plane is a local one."""
@@ -37,7 +36,7 @@ def link_of(key: Any) -> str:
     row = call_of(key.dag_id, key.run_id, key.task_id, key.map_index, key.try_number)
     if row is None or not row.function_call_id:
         return ""
-    return _tab(key) if is_emulated() else _PAGE.format(row.function_call_id)
+    return _tab(key) if is_emulated() else dashboard_url(row.function_call_id)
 
 
 def _tab(key: Any) -> str:

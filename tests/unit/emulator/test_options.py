@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from modalflow.emulator import listening
+from modalflow.emulator.control_plane.wiring import wire
 from modalflow.emulator.options import TOKEN_SECRET_VARIABLE, Options, table
+from modalflow.emulator.state.disk_space import StateError
+from modalflow.emulator.state.state_dir import StateDir
 
 
 def test_a_command_line_says_the_same_as_the_options(tmp_path: Path) -> None:
@@ -80,3 +83,12 @@ def test_a_wrong_command_line_ends_with_a_usage_message(capsys: pytest.CaptureFi
 def test_every_option_has_help() -> None:
     """No option is without a sentence for the person who reads --help."""
     assert all(option.help.endswith(".") for option in table())
+
+
+def test_a_kept_secret_is_long_enough_for_a_network(tmp_path: Path) -> None:
+    """One that was given for a loopback address is kept in the state folder, and counts again later."""
+    state = StateDir(tmp_path)
+    state.token(None, "as-short")
+    with pytest.raises(StateError, match=r"token_secret has 8 characters.*Remove token\.json in"):
+        wire(Options(host="172.17.0.1", state_dir=tmp_path), state)
+    state.close()

@@ -31,6 +31,7 @@ class PausingModal(PlayedModal):
         super().__init__(containers)
         self.record: object = None
         self.fails = False
+        self.ledger_fails = False
         self.record_readings = 0
 
     async def profile_holds(self) -> ProfileHolds:
@@ -38,6 +39,11 @@ class PausingModal(PlayedModal):
         if self.fails:
             raise exception.ConnectionError("no network")
         return ProfileHolds.from_json(self.record)
+
+    async def ledger(self) -> Any:
+        if self.ledger_fails:
+            raise exception.ConnectionError("no network")
+        return await super().ledger()
 
     def pause(self, profile: str = "gpu") -> ProfileHold:
         hold = ProfileHold(profile, "ann@host", 1_795_977_000.0, "new drivers")
@@ -211,6 +217,22 @@ async def test_a_long_pause_loses_no_task() -> None:
     await stage.until_read(lambda: stage.modal.begun == ["held"])
     assert airflow.requests == 1
     asking.cancel()
+
+
+async def test_an_unreadable_ledger_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The pause counts, and what waits on Modal is recalled once the ledger can be read."""
+    stage = PausedStage(containers=0)
+    stage.submit("first", profile="gpu")
+    await stage.until_read(lambda: stage.modal.spawned == 1)
+    stage.modal.pause()
+    stage.modal.ledger_fails = True
+    for _ in range(3):
+        await stage.wiring.profiles.round()
+    assert [each.partition(" (")[0] for each in warnings(caplog)] == [
+        "What runs in paused profiles could not be read; the next check tries again"
+    ]
+    stage.modal.ledger_fails = False
+    await stage.until_read(lambda: len(stage.wiring.admission) == 1)
 
 
 async def test_a_change_while_a_call_is_recalled_ends_well() -> None:

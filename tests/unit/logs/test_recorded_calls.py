@@ -146,6 +146,28 @@ def test_all_tries_of_a_task_instance_come_with_their_samples(calls: RecordedCal
     assert volume.reads == [name, name], "the records and the samples, once each"
 
 
+def test_a_huge_file_of_samples_is_not_kept(calls: RecordedCalls, volume: Volume) -> None:
+    """Only the size of the file of records beside it is known, and a task can write to the Volume."""
+    name = volume.add("ta-1", NOON, record("a", NOON).to_line())
+    samples = Samples("a", "ta-1", NOON, 1.0, (0.5,), (100,)).to_line()
+    path = f"{USAGE_FOLDER}/2026-11-28/{SAMPLES_FOLDER}/{name}"
+    volume.files[path] = samples.encode() + b"\n" * recorded_calls._LARGEST_FILE, NOON
+    [found] = calls.of_instance(volume, "d", "t", "r", -1, NOON, NOON + HOUR)
+    assert found.samples is None
+
+
+def test_files_are_read_little_by_little(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read before it is searched stays in memory: a busy day has thousands of files."""
+    monkeypatch.setattr(recorded_calls, "_AHEAD", 4)
+    for number in range(12):
+        volume.add(f"ta-{number}", NOON, record("a", NOON).to_line())
+    files = [(path, 0) for path in volume.files]
+    contents = RecordedCalls()._read(volume, files)
+    next(contents)
+    contents.close()  # type: ignore[attr-defined]  # It is a generator.
+    assert len(volume.reads) <= 4
+
+
 def test_a_killed_container_counts_once(calls: RecordedCalls, volume: Volume) -> None:
     """Its calls share its time, also with those of other runs; its own record counts before another one's."""
     lost: dict[str, Any] = {"outcome": LOST, "running": 10.0, "occupied": 10.0}

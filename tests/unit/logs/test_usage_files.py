@@ -142,6 +142,14 @@ def test_only_one_thread_reads(volume: Volume, files: UsageFiles) -> None:
     assert read(files, volume) == ([], False)
 
 
+def test_a_huge_file_is_not_read(volume: Volume, files: UsageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task can write one, and the scheduler's process would have all of it in memory."""
+    monkeypatch.setattr(usage_files, "LARGEST_FILE", 10_000)
+    volume.append(f"{TODAY}/ta-0001.jsonl", line("a"))
+    volume.append(f"{TODAY}/ta-0002.jsonl", line("b") * 1000)
+    assert calls_of(read(files, volume)) == ["a"]
+
+
 def test_old_days_and_other_folders_are_not_read(volume: Volume, files: UsageFiles) -> None:
     """Nobody's size follows from a run long ago."""
     volume.append("2026-10-01/ta-1-0001.jsonl", line("fc-old"))

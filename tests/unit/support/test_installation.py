@@ -71,4 +71,4 @@ def test_sources_that_are_not_installed_are_a_problem() -> None:
 def test_the_api_servers_plugin_is_an_entry_point() -> None:
     """Airflow loads it without configuration."""
     [point] = metadata.distribution("modalflow").entry_points.select(group="airflow.plugins")
-    assert point.load().fastapi_apps[0]["url_prefix"] == "/modalflow"
+    assert "/modalflow" in [app["url_prefix"] for app in point.load().fastapi_apps]

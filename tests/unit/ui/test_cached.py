@@ -131,6 +131,26 @@ def test_a_change_is_read_at_once(source: Source, clock: Clock) -> None:
     wait_until(lambda: cached.seen().value == 2)
 
 
+def test_a_change_during_a_read_is_read_after_it(source: Source, clock: Clock) -> None:
+    """What is being read may be from before the change."""
+    source.gate.clear()
+    cached = Cached("test", source, 5.0, clock=clock)
+    cached.seen()
+    cached.expire()
+    source.gate.set()
+    wait_until(lambda: cached.seen().value == 2)
+
+
+def test_many_pages_at_once_cost_few_threads(source: Source) -> None:
+    """A thread for each page that is read; the others are read at a later question, once there is a turn."""
+    source.gate.clear()
+    cached: CachedByKey[int, int] = CachedByKey("crawled", 60.0, most=2, at_once=2)
+    assert all(cached.seen(number, 1, source).reading for number in range(50))
+    assert sum(thread.name == "modalflow-ui-crawled" for thread in threading.enumerate()) == 2
+    source.gate.set()
+    wait_until(lambda: cached.seen(49, 1, source).value)
+
+
 def test_the_last_used_keys_are_kept(source: Source) -> None:
     """However many pages are opened."""
     cached: CachedByKey[str, int] = CachedByKey("test", 60.0, most=2, at_once=1)

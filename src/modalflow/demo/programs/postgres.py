@@ -151,10 +151,16 @@ class Postgres:
             )
         if open_to_others(install / "bin"):
             return install
-        copy = self._folder / "install"
+        package = install.parent
+        copies = self._folder / "packages"
+        copy = copies / package.name / install.name
         for part in ("bin", "lib", "share"):
             shutil.copytree(install / part, copy / part, symlinks=True)
-        for path in (copy, *copy.rglob("*")):
+        # The programs find the libraries of the wheel there, beside the package.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, copies / libraries.name, symlinks=True)
+        for path in (copies, *copies.rglob("*")):
             path.chmod(path.stat().st_mode | (0o055 if path.is_dir() or path.parent.name == "bin" else 0o044))
         return copy
 

@@ -11,6 +11,7 @@ from random import Random
 
 from grpclib.encoding.proto import ProtoCodec
 
+from modalflow.emulator import listening
 from modalflow.emulator.apps.app_lifecycle import AppLifecycle
 from modalflow.emulator.apps.app_service import AppService
 from modalflow.emulator.apps.apps import Apps
@@ -67,6 +68,7 @@ from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.services.file_server import FileServer
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
+from modalflow.emulator.state.disk_space import StateError
 from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.volumes.proc_mounts import ProcMounts
 from modalflow.emulator.volumes.volumes import Volumes
@@ -169,6 +171,16 @@ def grpc_server(dispatcher: Dispatcher) -> ClosingServer:
     return ClosingServer([dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails())
 
 
+def _token(options: Options, state: StateDir) -> tuple[str, str]:
+    """Return the token. Raises StateError for a kept one that is too short for the address."""
+    token_id, token_secret = state.token(options.token_id, options.token_secret)
+    try:
+        listening.check(options.host, options.network, token_secret)
+    except ValueError as error:
+        raise StateError(f"{error}. Remove token.json in {state.root} to get a random one") from error
+    return token_id, token_secret
+
+
 def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Base:
     sockets = ContainerSockets(state)
     rules = Rules(options.fault_seed)
@@ -188,7 +200,7 @@ def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Bas
         state=state,
         sockets=sockets,
         in_gvisor=chosen is Isolation.GVISOR,
-        credentials=Credentials(*state.token(options.token_id, options.token_secret), sockets),
+        credentials=Credentials(*_token(options, state), sockets),
         environments=Environments(state.journal),
         addresses=addresses,
         fork_server=fork_server,

@@ -14,8 +14,10 @@ import logging
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.network.forwarding import Connection, connect_both
@@ -34,6 +36,10 @@ PORTS_INTERVAL = 1.0
 
 #: Seconds to wait for the answer to a datagram.
 _ANSWER_PATIENCE = 5.0
+
+#: From Python 3.13 on, a server removes its socket when it ends. The path of this one is valid only at its start; the
+#: folder is removed with the container.
+_KEPT: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 #: The state of a listening socket in /proc/net/tcp and tcp6, and the addresses of the loopback and of all interfaces
 #: there. A program that listens at all addresses of IPv6 usually has those of IPv4 too.
@@ -62,7 +68,7 @@ class Gateway:
         try:
             # The path of the folder may be too long for a socket.
             listening.bind(f"/proc/self/fd/{folder}/{SOCKET}")
-            self._server = await asyncio.start_unix_server(self._serve, sock=listening)
+            self._server = await asyncio.start_unix_server(self._serve, sock=listening, **_KEPT)
         except BaseException:
             listening.close()
             raise

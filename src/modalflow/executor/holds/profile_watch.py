@@ -77,14 +77,18 @@ class ProfileWatch:
         # Held calls also end while Modal does not answer.
         self._held_tasks.release(changed=False)
         found = await self._connection.get().profile_holds()
-        self._report(found.warning)
         changed = found.by_profile != self._gate.holds
         before, self._gate.holds = self._gate.holds, found.by_profile
         self._known.set()
         self._log(before, found.by_profile)
         if changed:
             self._held_tasks.release(changed=True)
-        await self._recall_what_has_not_begun()
+        try:
+            await self._recall_what_has_not_begun()
+        except FAILURES as error:
+            self._report(f"What runs in paused profiles could not be read; the next check tries again ({describe(error)})")
+        else:
+            self._report(found.warning)
 
     def _report(self, problem: str) -> None:
         """Log a problem once for as long as it lasts."""

@@ -219,6 +219,9 @@ def _host_variables(replay: Replay, url: str, variables: Mapping[str, str]) -> d
         ours("execution_api"): "direct",
         ours("execution_api_url"): url,
         ours("budgets"): "",
+        # Otherwise the container would upload its log to where the original try's is.
+        airflow_variable("logging", "remote_logging"): "False",
+        airflow_variable("logging", "logging_config_class"): "",
         # Airflow replaces $NAME in every option.
         ours("worker_env"): json.dumps(dict(variables)).replace("$", "\\u0024"),
     }

@@ -56,7 +56,8 @@ class Cached(Generic[_T]):
         clock: Callable[[], float] = time.time,
         limit: threading.Semaphore | None = None,
     ) -> None:
-        """``name`` is for threads and logs. ``limit`` bounds the reads of several caches at a time."""
+        """``name`` is for threads and logs. ``limit`` bounds the reads of several caches at a time: without a turn, no
+        thread begins, and the next question tries again."""
         self._name = name
         self._read = read
         self._interval = interval
@@ -68,37 +69,50 @@ class Cached(Generic[_T]):
         self._problem = ""
         self._began_at: float | None = None
         self._due_at = 0.0
+        self._changed = False
+        """Whether something has changed since the read under way began."""
 
     def seen(self) -> Seen[_T]:
         """Return the newest value. If it is old, a read begins in the background."""
         with self._lock:
             now = self._clock()
-            if self._began_at is None and now >= self._due_at:
-                self._began_at = now
-                threading.Thread(target=self._run, name=f"modalflow-ui-{self._name}", daemon=True).start()
+            is_due = self._began_at is None and now >= self._due_at
+            if is_due and (self._limit is None or self._limit.acquire(blocking=False)):
+                self._begin(now)
             problem = self._problem
             if self._began_at is not None and now - self._began_at > _SLOW:
                 problem = problem or f"Modal has not answered for {now - self._began_at:.0f} s"
-            return Seen(self._value, self._read_at, self._began_at is not None, problem)
+            return Seen(self._value, self._read_at, is_due or self._began_at is not None, problem)
+
+    def _begin(self, now: float) -> None:
+        self._began_at, self._changed = now, False
+        try:
+            threading.Thread(target=self._run, name=f"modalflow-ui-{self._name}", daemon=True).start()
+        except RuntimeError as error:
+            # The machine has no thread left: a later question tries again.
+            self._began_at, self._problem, self._due_at = None, describe(error), now + _AFTER_FAILURE
+            self._release()
 
     def expire(self, read: Callable[[], _T] | None = None) -> None:
         """Make the next answer begin a read, because something has changed; from now on by ``read``, if given."""
         with self._lock:
-            self._due_at = 0.0
+            self._due_at, self._changed = 0.0, True
             self._read = read or self._read
 
     def _run(self) -> None:
         try:
-            if self._limit is None:
-                value = self._read()
-            else:
-                with self._limit:
-                    value = self._read()
+            value = self._read()
         except Exception as error:
             log.debug("%s cannot be read", self._name, exc_info=True)
             self._end(None, describe(error))
         else:
             self._end(value, "")
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._limit is not None:
+            self._limit.release()
 
     def _end(self, value: _T | None, problem: str) -> None:
         with self._lock:
@@ -109,7 +123,8 @@ class Cached(Generic[_T]):
             if problem:
                 self._due_at = now + max(pause, _AFTER_FAILURE)
                 return
-            self._value, self._read_at, self._due_at = value, now, now + pause
+            self._value, self._read_at = value, now
+            self._due_at = 0.0 if self._changed else now + pause
 
 
 class CachedByKey(Generic[_K, _T]):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from modalflow.names import dashboard_url
 from modalflow.ui.answers.freshness import Freshness, Links
 from modalflow.ui.sources.cached import Seen
 from modalflow.ui.sources.live_state import LiveState
 
-_PAGE = "https://modal.com/id/{id}"
+_PAGE = dashboard_url("{id}")
 
 
 def freshness(now: float, *sources: Seen[Any]) -> Freshness:

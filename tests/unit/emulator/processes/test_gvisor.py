@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.processes.sandboxes.gvisor import GVisor
+from modalflow.emulator.processes import mountinfo
+from modalflow.emulator.processes.container_spec import VOLUMES, ContainerSpec, Rootfs
+from modalflow.emulator.processes.mountinfo import Mounted
+from modalflow.emulator.processes.sandboxes.gvisor import GVisor, shared
 
 
 def _program(folder: Path, text: str) -> str:
@@ -37,3 +40,21 @@ def test_the_options_are_those_of_its_version(tmp_path: Path, known: str, passed
     """An older version gets the older name of an option, and none that it lacks."""
     program = _program(tmp_path, f"printf '  -network value\\n  -{known} value\\n' >&2")
     assert GVisor.find(program).options == ("--network=host", passed)
+
+
+def test_only_mounts_of_volumes_are_shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Volume is shared wherever it is mounted; other files on its disk are not: gVisor fails with hundreds."""
+
+    def mounted(point: str, part: str, device: str = "8:1") -> Mounted:
+        return Mounted("1", device, part, point, "ext4", "/dev/sda1")
+
+    ours = [
+        mounted(f"{VOLUMES}/vo-1", "/state/vo-1"),
+        mounted("/data/inner", "/state/vo-1/inner"),
+        mounted(f"{VOLUMES}/vo-2", "/", "0:44"),
+        mounted("/data", "/files", "0:44"),
+    ]
+    others = [mounted("/", "/"), mounted("/tmp/file", "/tmp/file"), mounted("/more", "/state/vo-10")]
+    monkeypatch.setattr(mountinfo, "mounts", lambda: [*others, *ours])
+    spec = ContainerSpec(Rootfs(tmp_path, tmp_path, hidden=tmp_path), {})
+    assert set(shared(spec)) == {each.point for each in ours}

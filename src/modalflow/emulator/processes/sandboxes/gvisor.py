@@ -159,7 +159,7 @@ class GVisor:
                 {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
                 {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
                 {"destination": "/dev/shm", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]},
-                *({"destination": path, "type": "bind", "source": path, "options": _SHARED} for path in _shared(spec)),
+                *({"destination": path, "type": "bind", "source": path, "options": _SHARED} for path in shared(spec)),
             ],
             "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")]},
         }
@@ -194,14 +194,15 @@ def _python(spec: ContainerSpec) -> str:
     return str(spec.python or sys.executable)
 
 
-def _shared(spec: ContainerSpec) -> list[str]:
+def shared(spec: ContainerSpec) -> list[str]:
     """Return the mount points of files that others change meanwhile, outer ones first: Volumes, and compiled modules.
 
-    A Volume inside another one has a second mount there, of the same device.
+    A Volume inside another one has a second mount there, of the same files.
     """
     mounts = mountinfo.mounts()
-    devices = {mounted.device for mounted in mounts if mounted.point.startswith(f"{VOLUMES}/")}
-    points = {m.point for m in mounts if m.point.startswith(f"{VOLUMES}/") or (devices and m.device in devices)}
+    volumes = [mounted for mounted in mounts if mounted.point.startswith(f"{VOLUMES}/")]
+    # Not all mounts of the same device: a user's room has one for each file of /tmp, and gVisor fails with hundreds.
+    points = {mounted.point for mounted in mounts if any(_is_part(mounted, volume) for volume in volumes)}
     for path in spec.rootfs.shown:
         # A file has another path in each container, and no one changes it.
         (points.add if path.is_dir() else points.discard)(str(path))
@@ -209,6 +210,10 @@ def _shared(spec: ContainerSpec) -> list[str]:
     if spec.snapshot is not None:
         points.discard(str(spec.snapshot.folder))
     return sorted(points, key=lambda point: point.count("/"))
+
+
+def _is_part(mounted: mountinfo.Mounted, volume: mountinfo.Mounted) -> bool:
+    return mounted.device == volume.device and Path(mounted.part).is_relative_to(volume.part)
 
 
 def _variables(spec: ContainerSpec, start: Start) -> dict[str, str]:

@@ -69,6 +69,8 @@ class Supervision:
         self._checkpointed: int | None = None
         """The exit code of the checkpoint's command."""
         self._ended = False
+        self._stop = 0
+        """The signal that came during the checkpoint."""
 
     def run(self) -> NoReturn:
         """Run the container, pass signals on to it, and end this process with its exit code."""
@@ -81,8 +83,7 @@ class Supervision:
             if number == CHECKPOINT:
                 self._take()
             elif number != signal.SIGCHLD:
-                # `runsc run` would end, and not pass it on.
-                self._runsc(self._start, "kill", self._name, str(int(number)))
+                self._pass_on(number)
             for ended in linux.reaped():
                 self._on_end(ended.pid, 128 - ended.code if ended.code < 0 else ended.code)
 
@@ -95,6 +96,14 @@ class Supervision:
             self._child = self._runsc(start, "restore", image, bundle, self._name, log=self._log)
         else:
             self._child = self._runsc(start, "run", bundle, self._name)
+
+    def _pass_on(self, number: int) -> None:
+        if self._checkpoint:
+            # In the snapshot, it would stop each container that is restored from it.
+            self._stop = number
+        else:
+            # `runsc run` would end, and not pass it on.
+            self._runsc(self._start, "kill", self._name, str(number))
 
     def _take(self) -> None:
         """Write the sandbox to a file, which ends it."""
@@ -127,11 +136,14 @@ class Supervision:
             os._exit(code)
 
     def _go_on(self, succeeded: bool) -> None:
-        """Go on after a checkpoint: restored from it, as any later container."""
+        """Go on after a checkpoint: restored from it, as any later container; or end if a signal came meanwhile."""
+        if succeeded:
+            (self._image / IN_PROGRESS).rename(self._image / FINISHED)
+        if self._stop:
+            os._exit(128 + self._stop)
         if not succeeded:
             self._without(f"a memory snapshot cannot be taken ({self._error() or 'no reason is known'})")
             return
-        (self._image / IN_PROGRESS).rename(self._image / FINISHED)
         self._begin(Start.RESTORED)
 
     def _without(self, reason: str) -> None:

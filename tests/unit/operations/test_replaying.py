@@ -1,0 +1,24 @@
+"""What a replay changes for its executor, its worker and its task, without starting any of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.configuration import conf
+
+from modalflow.executor.worker_env import remote_logging_env
+from modalflow.operations.single_task import replaying
+
+
+def test_a_replay_uploads_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the path of the original try's log, which remote logging would replace or continue."""
+    monkeypatch.setenv("AIRFLOW__LOGGING__REMOTE_LOGGING", "True")
+    monkeypatch.setenv("AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER", "s3://logs/airflow")
+    assert remote_logging_env()["AIRFLOW__LOGGING__REMOTE_LOGGING"] == "True"
+    replay: Any = SimpleNamespace(record=SimpleNamespace(bundle="dags"), folder=tmp_path)
+    with replaying._environment(replaying._host_variables(replay, "http://127.0.0.1:1/execution/", {})):
+        assert remote_logging_env() == {"AIRFLOW__LOGGING__REMOTE_LOGGING": "False"}
+    assert conf.getboolean("logging", "remote_logging")

@@ -103,5 +103,6 @@ def test_a_limit_ends_it(stack: ModalStack) -> None:
     assert finish_run(stack, "lost_with_option", run_id) == "failed"
     assert len(run_again(stack, "lost_with_option", run_id)) == 1
     reasons = stack.airflow.api.events("lost_with_option", run_id)
-    (reason,) = (reason for reason in reasons if reason.startswith("modal executor: "))
+    # Airflow 3.4 lists an event of an executor once for each try.
+    (reason,) = {reason for reason in reasons if reason.startswith("modal executor: ")}
     assert "infrastructure_retries = 1 allows" in reason

@@ -90,9 +90,9 @@ def test_filters_stand_in_the_address(viewer: Viewer) -> None:
         expect(chips.get_by_role("button", name="waiting")).to_have_attribute("aria-pressed", "true")
         expect(page.get_by_label("A text anywhere in a row")).to_have_value("secret")
         expect(page.locator(".mf-work tbody tr").first).to_contain_text("secret.once")
-        page.get_by_role("columnheader", name="Since").get_by_role("button").click()
+        page.get_by_role("columnheader", name="Since", exact=True).get_by_role("button").click()
         page.wait_for_url(re.compile("sort=since"))
-        expect(page.get_by_role("columnheader", name="Since")).to_have_attribute("aria-sort", "ascending")
+        expect(page.get_by_role("columnheader", name="Since", exact=True)).to_have_attribute("aria-sort", "ascending")
 
 
 def test_actions_ask_before_they_act(viewer: Viewer) -> None:

@@ -55,7 +55,7 @@ def react_apps(base_url: str) -> list[dict[str, Any]]:
             "bundle_url": f"{root}{STATIC}/{FILE}?v={version()}",
             "destination": destination,
             "url_route": route,
-            "icon": _icon("#52525b"),
+            "icon": _icon("#16a34a"),
             "icon_dark_mode": _icon("#d4d4d8"),
             # From 3.3 on: not below "Plugins".
             **({"nav_top_level": True} if destination == "nav" else {}),

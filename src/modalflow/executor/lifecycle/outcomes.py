@@ -17,6 +17,7 @@ from modalflow.executor.mailbox import Outbox, Update, UpdateKind, WorkloadKey
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.metrics import OUTCOME_LATENCY, SUBMIT_LATENCY, Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
+from modalflow.executor.workloads import label_of
 from modalflow.protocol.messages import Entry, Kind, State
 from modalflow.reasons import EXPLANATIONS, Cause, Reason, cause_of, explain
 from modalflow.support.described import describe
@@ -88,7 +89,7 @@ class FailureReports:
         self._queries.ask(query, answered, after)
 
     def _queued_again(self, update: Update, loss: Loss, log_path: str, line: str) -> None:
-        log.warning("%s: %s", update.key, line)
+        log.warning("%s: %s", label_of(update.key), line)
         self._metrics.counts[f"run_again.{loss.cause.value}"] += 1
         self._notes.add(log_path, line, "warning")
         # Modal may start its input once more: it must find the outcome until then.
@@ -105,7 +106,9 @@ class FailureReports:
 
     def _report(self, update: Update, answer: StateAnswer) -> None:
         if answer.state is AirflowState.GONE:
-            log.info("Airflow has gone on from %s, so its failure is not reported: %s", update.key, update.reason)
+            log.info(
+                "Airflow has gone on from %s, so its failure is not reported: %s", label_of(update.key), update.reason
+            )
             self._outbox.add(dataclasses.replace(update, kind=UpdateKind.OVER))
             return
         if answer.state is not AirflowState.UNKNOWN:
@@ -122,12 +125,12 @@ class FailureReports:
             self._claims.release(update.work_id, remove=True)
             return
         if answer.state is not AirflowState.UNKNOWN:
-            log.warning("Airflow did not act on the failure of %s; it is reported again", update.key)
+            log.warning("Airflow did not act on the failure of %s; it is reported again", label_of(update.key))
             self._outbox.add(dataclasses.replace(update, repeated=True))
         if waited < LAST_CHECK:
             self._check_later(update, waited * 2)
         else:
-            log.warning("Airflow does not act on the failure of %s; its heartbeat timeout will", update.key)
+            log.warning("Airflow does not act on the failure of %s; its heartbeat timeout will", label_of(update.key))
             # The entry stays, so an adopting scheduler finds the outcome.
             self._claims.release(update.work_id, remove=False)
 

@@ -57,6 +57,14 @@ def test_action_of_a_user_cancels_the_call(stack: ModalStack, client: modal.Clie
     with pytest.raises(TimeoutError):
         call.get(timeout=0)
     path = f"dags/held_calls/dagRuns/{run_id}/taskInstances/hold"
+
+    def heartbeat() -> str:
+        job = stack.airflow.api.request("GET", path).json()["triggerer_job"]
+        return str(job["latest_heartbeat"]) if job else ""
+
+    # A triggerer is only notified of an action on a trigger that it has begun: in the turn in which it takes it.
+    taken = wait_until(heartbeat, 60.0, "a triggerer", interval=0.3)
+    wait_until(lambda: heartbeat() > taken, 60.0, "the triggerer's next turn", interval=0.3)
     stack.airflow.api.request("PATCH", path, json={"new_state": "failed"})
 
     def is_cancelled() -> bool:

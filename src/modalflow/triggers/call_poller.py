@@ -88,8 +88,7 @@ class CallPoller:
         try:
             ended = await self._ask(function_call_id, spawned_at)
         except _FAILURES as error:
-            self._failed(error)
-            await asyncio.sleep(self.pause(LONGEST / SHARE_OF_AGE))
+            await asyncio.sleep(self.pause(self._failed(error)))
             return False
         if self._failing_since is not None:
             log.info("Modal answers again, after %.0f s.", self._clock() - self._failing_since)
@@ -116,7 +115,8 @@ class CallPoller:
         pause = min(max(SHORTEST, age * SHARE_OF_AGE), LONGEST)
         return max(pause, least) * random.uniform(1 - _JITTER, 1 + _JITTER)
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> float:
+        """Return for how many seconds Modal has not answered. Raises CredentialsError after long refusals."""
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
@@ -125,3 +125,4 @@ class CallPoller:
             self._disconnect()
             if now - self._failing_since > PATIENCE:
                 raise CredentialsError(f"Modal has refused the credentials for {PATIENCE:.0f} s: {describe(error)}")
+        return now - self._failing_since

@@ -117,7 +117,7 @@ def test_short_calls_are_noticed_soon() -> None:
 
 
 def test_silent_modal_is_asked_again() -> None:
-    """An outage ends no wait, and costs a question a minute."""
+    """An outage ends no wait, and costs a question a minute once it has lasted for some minutes."""
 
     async def outage() -> float:
         calls = Calls({"fc-1": 0.0})
@@ -128,7 +128,23 @@ def test_silent_modal_is_asked_again() -> None:
         await waiting
         return calls.asked.total()
 
-    assert 45 <= run(outage()) <= 80
+    # 60 / (1 ± 0.2) an hour, and some 25 while the pauses grow.
+    assert 60 <= run(outage()) <= 105
+
+
+def test_failed_question_is_repeated_soon() -> None:
+    """A single failure delays the end by seconds."""
+
+    async def failure() -> float:
+        calls = Calls({"fc-1": 0.0})
+        calls.error = exception.ConnectionError("no route")
+        waiting = asyncio.create_task(poller_of(calls).wait("fc-1", 0.0))
+        await asyncio.sleep(0.5)
+        calls.error = None
+        await waiting
+        return asyncio.get_running_loop().time()
+
+    assert run(failure()) < 3
 
 
 def test_refused_credentials_end_the_wait_after_a_while() -> None:

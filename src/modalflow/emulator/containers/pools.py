@@ -150,8 +150,11 @@ class Pools:
             by_pool.setdefault(self.pool(item.call.function), set()).add(item)
         for pool, items_of_pool in by_pool.items():
             pool.withdraw(items_of_pool)
+            self._hand_out(pool)  # If nothing is left, this gives up its place in the queue for capacity.
         for item, ending in waiting.items():
             item.call.resolve(item, ending)
+        for pool in by_pool:
+            self._match_others(pool)
 
     def published(self, function: Function) -> None:
         """Handle a changed definition: containers of the old one finish their inputs and end."""

@@ -290,6 +290,18 @@ async def test_a_stopped_app_no_longer_waits_for_its_turn() -> None:
     assert not fleet.pools.placement.waits_for(waits)
 
 
+async def test_a_cancelled_call_no_longer_waits_for_its_turn() -> None:
+    """A call that was cancelled in the line for the only GPU does not keep the place of its function there."""
+    fleet = Fleet(gpus={"T4": 1})
+    gpu = api_pb2.Resources(gpu_config=api_pb2.GPUConfig(gpu_type="T4", count=1))
+    holder, waits = make_function(resources=gpu), make_function(resources=gpu)
+    await fleet.call(holder)
+    cancelled = await fleet.call(waits)
+    assert fleet.pools.placement.waits_for(waits)
+    fleet.pools.cancel(cancelled, terminate_containers=False)
+    assert not fleet.pools.placement.waits_for(waits)
+
+
 async def test_idle_containers_are_retired_down_to_the_minimum() -> None:
     """After the scaledown window idle containers end, but for min_containers."""
     fleet = Fleet()

@@ -51,7 +51,7 @@ threading.Thread(target=later, daemon=True).start()
 was_loud.wait(60)
 """
 
-#: Those of the commands that use Airflow's configuration, in this order.
+#: Those of the commands that Airflow has too, in this order.
 ARGUMENTS = {
     "deploy": ("--dags-source", "volume"),
     "sync": ("--dry-run",),
@@ -62,6 +62,9 @@ ARGUMENTS = {
     "logs": ("dag", "task"),
     "cancel": ("dag", "task", "run", "--yes"),
     "profile list": (),
+    "render": ("dag", "task"),
+    "replay": ("dag", "task", "run", "--yes"),
+    "migrate": ("no-such-folder",),
 }
 WITH_JSON = ("deploy", "sync", "doctor", "status", "cost", "advise", "profile list")
 #: What starts other programs, and a service, whose output is its log.

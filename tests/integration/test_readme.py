@@ -92,7 +92,7 @@ def test_the_local_control_plane(user: dict[str, str], tmp_path: Path) -> None:
 def test_what_the_local_control_plane_does_besides(user: dict[str, str], tmp_path: Path) -> None:
     """A state folder, declared resources and faults are had with the options as they are written."""
     (tmp_path / "my_app.py").write_text(APP)
-    keep, gpus, misbehave = commands(block("console", "--state-dir", LOCAL))
+    keep, gpus, misbehave = commands(block("console", "survives restarts", LOCAL))
     try:
         typed([keep, "modalflow local stop", gpus], user, tmp_path)
     finally:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -73,20 +77,30 @@ def run(command: CommandLine, *arguments: str) -> CompletedProcess[str]:
     return done
 
 
+@contextmanager
+def endless() -> Iterator[tuple[list[str], Callable[[], None]]]:
+    """Yield a command that runs until the test ends it, and the function for that."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        script = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}; echo up; cat <&3"
+        yield ["bash", "-c", script], lambda: server.accept()[0].close()
+
+
 def test_a_pause_of_a_profile(driver: Driver, modalflow_cli: CommandLine) -> None:
     """The running task ends as usual. The one in Modal's queue comes back, and new ones wait, all with the reason
     wherever users see why a task waits. Other profiles go on. A restarted scheduler knows of it. After the resumption,
     all of them run."""
-    runs = driver.submit("runs", "echo up; sleep 6", queue="gpu")
-    driver.log_has(runs, "up")
-    queued = driver.submit("queued", ["true"], queue="gpu")
-    driver.stored_id(queued)
-    paused = json.loads(run(modalflow_cli, "pause", "gpu", "--reason", "new drivers", "--json").stdout)
-    assert (paused["profile"], paused["state"], paused["reason"]) == ("gpu", "paused", "new drivers")
-    late = driver.submit("late", ["true"], queue="gpu")
-    driver.until(lambda: held(driver) == 2)
-    assert driver.outcome(driver.submit("other", ["true"]))[0] == "success"
-    assert driver.outcome(runs)[0] == "success", "what runs goes on"
+    with endless() as (command, end):
+        runs = driver.submit("runs", command, queue="gpu")
+        driver.log_has(runs, "up")
+        queued = driver.submit("queued", ["true"], queue="gpu")
+        driver.stored_id(queued)
+        paused = json.loads(run(modalflow_cli, "pause", "gpu", "--reason", "new drivers", "--json").stdout)
+        assert (paused["profile"], paused["state"], paused["reason"]) == ("gpu", "paused", "new drivers")
+        late = driver.submit("late", ["true"], queue="gpu")
+        driver.until(lambda: held(driver) == 2)
+        assert driver.outcome(driver.submit("other", ["true"]))[0] == "success"
+        end()
+        assert driver.outcome(runs)[0] == "success", "what runs goes on"
     words = f"profile gpu is paused by {paused['by']} since "
     log = driver.log_has(queued, f"Not begun, and taken off Modal's queue: {words}")
     assert "(new drivers), resume it with `modalflow profile resume gpu`." in log
@@ -113,17 +127,23 @@ def status(command: CommandLine) -> str:
 
 def test_a_drain_waits_for_what_runs(driver: Driver, modalflow_cli: CommandLine) -> None:
     """It shows what is left, and ends with the last task. Its own list then has the profile as drained."""
-    runs = driver.submit("runs", "echo up; sleep 5", queue="gpu")
-    driver.log_has(runs, "up")
-    waits = driver.submit("waits", ["true"], queue="gpu")
-    driver.stored_id(waits)
-    done: list[CompletedProcess[str]] = []
-    thread = threading.Thread(target=lambda: done.append(run(modalflow_cli, "drain", "gpu")))
-    thread.start()
-    driver.until(lambda: not thread.is_alive())
-    [drained] = done
-    assert "1 running" in drained.stdout
-    assert "Nothing runs in profile gpu any more. Waiting tasks: 1." in drained.stdout
+    with endless() as (command, end):
+        runs = driver.submit("runs", command, queue="gpu")
+        driver.log_has(runs, "up")
+        waits = driver.submit("waits", ["true"], queue="gpu")
+        driver.stored_id(waits)
+        drain = [sys.executable, "-m", "modalflow.cli", "profile", "drain", "gpu"]
+        with subprocess.Popen(drain, stdout=subprocess.PIPE, text=True) as draining:
+            lines: list[str] = []
+            assert draining.stdout is not None
+            reader = threading.Thread(target=lines.extend, args=(draining.stdout,))
+            reader.start()
+            driver.until(lambda: any("1 running" in line for line in lines))
+            driver.until(lambda: held(driver) == 1)
+            end()
+            driver.until(lambda: not reader.is_alive())
+    assert draining.returncode == 0
+    assert "Nothing runs in profile gpu any more. Waiting tasks: 1." in "".join(lines)
     assert driver.outcome(runs)[0] == "success"
     rows = {row["profile"]: row for row in json.loads(run(modalflow_cli, "list", "--json").stdout)["profiles"]}
     assert (rows["gpu"]["state"], rows["gpu"]["running"], rows["gpu"]["waiting"]) == ("drained", 0, 1)

@@ -205,7 +205,7 @@ export const en = {
   "part.timeout": "Timeout",
   "part.placement": "Regions, cloud",
   "part.nonpreemptible": "Not preemptible",
-  "part.samples.none": "No samples: the call was too short, or its worker is older.",
+  "part.samples.none": "No samples: the worker writes them at the end of a call of more than two seconds.",
   "part.cpu.chart": "CPU over time, at most {most} cores",
   "part.memory.chart": "Memory over time, at most {most}",
   "part.noSpans": "Its moments are not known.",

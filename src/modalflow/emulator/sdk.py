@@ -189,7 +189,9 @@ def _dehydrate_handles(client: Any) -> None:
     handles = getattr(_loaded("modal._object"), "_Object", None)
     if handles is None:
         return
-    for found in gc.get_objects():
+    # Not the list of all objects: it would hold a tuple that another thread is still building, which then fails.
+    holders = gc.get_referrers(client)
+    for found in [*holders, *gc.get_referrers(*(each for each in holders if type(each) is dict))]:
         if issubclass(type(found), handles):
             state = vars(found)
             if state.get("_client") is client and state.get("_hydrate_lazily"):

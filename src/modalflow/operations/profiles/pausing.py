@@ -162,7 +162,9 @@ def _turn(executors: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        within(PATIENCE, lambda: executors.pop(HOLDS_LOCK, None))
+        # If this command was slow, another one may have taken its token for one that was left behind.
+        if _token(executors) == token:
+            within(PATIENCE, lambda: executors.pop(HOLDS_LOCK, None))
 
 
 def _token(executors: Any) -> object:

@@ -133,16 +133,15 @@ def run_replay(
     instance = Instance(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, indexes)
     with contextlib.ExitStack() as stack:
         stack.callback(reads.close)
+        # Airflow builds the API at the first request, which takes seconds.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="modalflow-stand-in"))
+        warm = pool.submit(reads, "GET", "/health", {})
         stand_in = stack.enter_context(StandIn(instance, context, reads))
         variables = {**settings.worker_env, **env}
         if console is not None:
             variables[CONSOLE_VARIABLE] = stack.enter_context(console).variable
         # The SDK's settings come first, so those of this process are restored last.
         stack.enter_context(LocalModal(_options(replay.place, options)))
-        # Airflow builds the API at the first request, which takes seconds. Not before LocalModal: it lists all objects
-        # of this process to change the SDK's server, and a tuple that another thread is just building breaks by that.
-        warm = pool.submit(reads, "GET", "/health", {})
         stack.enter_context(_environment(_host_variables(replay, stand_in.url, variables)))
         _deploy(replay, settings, show)
         notes: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, status
@@ -15,7 +15,7 @@ from modalflow.cost.rates import DATED, Rates
 from modalflow.names import TaskTry
 from modalflow.ui import paths
 from modalflow.ui.access import Access, GetUserDep
-from modalflow.ui.answers.work import MOST_ROWS
+from modalflow.ui.answers.work import COLUMNS, MOST_ROWS
 from modalflow.ui.extra_link import link_of
 from modalflow.ui.routes.answering import answered
 from modalflow.ui.sources import airflow_rows
@@ -29,6 +29,8 @@ from modalflow.ui.views.task import TaskFacts, task_answer
 from modalflow.ui.views.work import Filters, work_table
 
 _Several = Annotated[list[str], Query(max_length=100)]
+_States = Annotated[list[Literal["running", "submitted", "waiting"]], Query(max_length=100)]
+_Sort = Annotated[str, Query(pattern=f"^(-?({'|'.join(COLUMNS)}))?$")]
 
 # Databases answer a NUL, or a number above their integers, with an error that nobody expects.
 _Id = Annotated[str, Path(pattern=r"^[^\x00]*$")]
@@ -60,11 +62,11 @@ def _add_tables(router: APIRouter, sources: Sources) -> None:
     def get_work(
         request: Request,
         user: GetUserDep,
-        state: _Several = [],  # noqa: B006  FastAPI copies it.
+        state: _States = [],  # noqa: B006  FastAPI copies it.
         profile: _Several = [],  # noqa: B006
         dag: _Several = [],  # noqa: B006
         q: Annotated[str, Query(max_length=250)] = "",
-        sort: Annotated[str, Query(max_length=50)] = "",
+        sort: _Sort = "",
         offset: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=0, le=MOST_ROWS)] = MOST_ROWS,
     ) -> Response:

@@ -98,7 +98,7 @@ def _debugged(terminal: _Terminal, execute: Callable[[], Any]) -> Any:
     sys.breakpointhook = stop_here
     try:
         return execute()
-    except BaseException as error:
+    except BaseException as error:  # A task can also fail by SystemExit.
         if not any(each.__name__ in _NO_ERRORS for each in type(error).__mro__):
             _post_mortem(terminal, error)
         raise

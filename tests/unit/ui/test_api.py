@@ -307,7 +307,7 @@ async def test_airflow_lists_the_views_and_the_link(server: ApiServer, monkeypat
 
 async def test_each_try_has_a_link(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow's own extra link, without a request to Modal; none for a task of another executor."""
-    monkeypatch.setattr("modalflow.control_plane.is_local", lambda: False)
+    monkeypatch.setattr("modalflow.control_plane.is_emulated", lambda: False)
     key = server.tables.add("once", "w1", external_executor_id="fc-7/w1")
     other = server.tables.add("once", "w1", external_executor_id="0a1b-celery")
     async with server.client("ada") as ada:
@@ -316,7 +316,7 @@ async def test_each_try_has_a_link(server: ApiServer, monkeypatch: pytest.Monkey
         assert [each[FunctionCallLink.name] for each in links] == ["https://modal.com/id/fc-7", None]
         redirect = await ada.get(f"{API}/call/losses/{key.run_id}/once/-1/1")
         assert (redirect.status_code, redirect.headers["location"]) == (302, "https://modal.com/id/fc-7")
-        monkeypatch.setattr("modalflow.control_plane.is_local", lambda: True)
+        monkeypatch.setattr("modalflow.control_plane.is_emulated", lambda: True)
         local = (await ada.get(path.format(key.run_id))).json()["extra_links"][FunctionCallLink.name]
         assert local == f"/dags/losses/runs/{key.run_id}/tasks/once/plugin/modal-task?try_number=1"
 

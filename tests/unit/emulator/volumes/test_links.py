@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from grpclib import GRPCError, Status
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modalflow.emulator.volumes.tree import Node, NodeKind, Tree, parent
@@ -198,6 +198,8 @@ def _kernel(root: Path, path: str, *, last: bool) -> str | int:
 
 
 @given(PLACES, PATHS, st.booleans())
+@example({"a": "->b/.", "b": "text"}, "a", True)
+@example({"a": "->b/.", "b": None}, "a", True)
 def test_links_lead_where_the_kernel_finds_them(places: dict[str, str | None], path: str, last: bool) -> None:
     """Whatever links there are: the place is the kernel's, and where that has an error so has the volume."""
     with on_disk(places) as (root, tree):

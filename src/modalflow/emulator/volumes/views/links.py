@@ -58,6 +58,8 @@ def resolve(
     links = 0
     while steps:
         step = steps.pop()
+        if step.name == ".":
+            continue
         if step.name == "..":
             if not done:
                 raise _not_found(path, f"{step.link}, outside of the Volume")
@@ -81,7 +83,8 @@ def resolve(
                     f"{link}, so only a container with the Volume mounted there can follow it. "
                     "A link with a relative target can be followed from everywhere",
                 )
-            steps += [_Step(name, link) for name in _names(standing.target)][::-1]
+            # A final slash or dot stays, because it demands a directory.
+            steps += [_Step(name or ".", link) for name in standing.target.split("/")][::-1]
             continue
         if steps and not standing.is_directory and not may_be_missing:
             raise _not_found(path, f"{here!r} is not a directory")

@@ -213,6 +213,7 @@ def test_links_lead_where_the_kernel_finds_them(places: dict[str, str | None], p
 
 @given(PLACES, PATHS)
 @example({"c/c": "->.."}, "c/c/c")
+@example({"a": None, "b": "text", "c": "->b/.."}, "c/a")
 def test_listings_and_removals_are_those_of_the_kernel(places: dict[str, str | None], path: str) -> None:
     """A listing through links has the names that the directory has; a removal leaves what it leaves on disk."""
     with on_disk(places) as (root, tree):

@@ -86,7 +86,7 @@ def resolve(
             # A final slash or dot stays, because it demands a directory.
             steps += [_Step(name or ".", link) for name in standing.target.split("/")][::-1]
             continue
-        if steps and not standing.is_directory and not may_be_missing:
+        if steps and not standing.is_directory and not (may_be_missing and steps[-1].link is None):
             raise _not_found(path, f"{here!r} is not a directory")
         done.append(step.name)
     return "/".join(done)

@@ -257,7 +257,7 @@ def test_a_shell_has_the_environment_of_the_try(stack: ModalStack, failed: Faile
             assert expected in answer.replace(line, "", 1), shell.screen
         shell.type("\x04")
         shell.wait_for("The replay ended: success.")
-        assert "XCom seen" in shell.wait_for("\n")
+        shell.wait_for("not written to Airflow: XCom seen; variables replayed_mark.")
         assert shell.end() == 0, shell.screen
 
 

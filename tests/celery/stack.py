@@ -18,10 +18,10 @@ from modalflow.emulator.options import Options
 from tests.support import wait_until
 
 REDIS: Final = "MODALFLOW_TEST_REDIS"
-#: The worker takes tasks of two queues of Celery.
+#: The worker takes tasks of two queues of Celery. Its server of logs would listen on all interfaces.
 PROCESSES: Final[Mapping[str, Sequence[str]]] = {
     **SEPARATE,
-    "celery-worker": ("celery", "worker", "--queues", "default,reports", "--concurrency", "2"),
+    "celery-worker": ("celery", "worker", "--queues", "default,reports", "--concurrency", "2", "--skip-serve-logs"),
 }
 
 

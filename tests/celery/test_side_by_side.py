@@ -86,9 +86,8 @@ def test_the_logs_of_both_are_in_the_ui(stack: ModalStack, run_id: str) -> None:
         assert said(log, f"told: scored on Modal {index + 1} in profile etl") == 1, "\n".join(log)
     report = log_of(stack, DAG_ID, run_id, "report")
     assert said(report, "told: reported on Celery [6, [10, 20, 30]]") == 1, "\n".join(report)
-    folder = f"dag_id={DAG_ID}/run_id={run_id}/task_id=report"
     done = modalflow(stack, "logs", DAG_ID, "report", run_id)
-    assert "told: reported on Celery" in done.stdout, (folder, done.stdout + done.stderr)
+    assert "told: reported on Celery" in done.stdout, done.stdout + done.stderr
 
 
 def test_what_modal_is_asked_for_is_its_own_tasks_alone(stack: ModalStack, run_id: str) -> None:
@@ -98,6 +97,12 @@ def test_what_modal_is_asked_for_is_its_own_tasks_alone(stack: ModalStack, run_i
     rendered = json.loads(modalflow(stack, "render", DAG_ID, "train", "--json").stdout)
     assert not any("CeleryExecutor" in note for note in rendered["notes"]), rendered
     assert rendered["options"]["gpu"]["value"] == "T4"
+    tab = ui(stack, f"task/{DAG_ID}/{run_id}/extract/-1")
+    assert (tab["on_modal"], tab["tries"]) == (False, [])
+    path = f"task/{DAG_ID}/{run_id}/train/-1"
+    tab = wait_until(lambda: _with(ui(stack, path), "tries"), 60.0, "the function call", interval=1.0)
+    (part,) = tab["tries"][0]["parts"]
+    assert part["container_id"] == instance_of(stack, DAG_ID, run_id, "train").hostname
 
 
 def test_a_restart_of_the_scheduler_loses_no_task(stack: ModalStack, run_id: str) -> None:
@@ -106,17 +111,15 @@ def test_a_restart_of_the_scheduler_loses_no_task(stack: ModalStack, run_id: str
     started = start_run(stack, GATE_DAG)
 
     def both_wait() -> bool:
-        return all(
-            instance.state == "running" and said(stack.airflow.api.log(GATE_DAG, started, instance), "told: waiting")
-            for instance in stack.airflow.api.task_instances(GATE_DAG, started)
-            if instance.task_id.startswith("on_")
-        )
+        states = states_of(stack, GATE_DAG, started)
+        return states["on_celery"] == states["on_modal"] == "running"
 
     wait_until(both_wait, 120.0, "both tasks at the gate", interval=0.5)
     work = [row["label"] for row in status_of(stack)["work"]]
     assert work == [f"{GATE_DAG}.on_modal run {started} try 1"]
-    seen: dict[str, Any] = wait_until(lambda: _with_work(ui(stack, "work")), 60.0, "the UI's row", interval=1.0)
-    assert [row["task_id"] for row in seen["rows"]] == ["on_modal"], seen
+    seen: dict[str, Any] = wait_until(lambda: _with(ui(stack, "work"), "rows"), 60.0, "the UI's row", interval=1.0)
+    (row,) = seen["rows"]
+    assert GATE_DAG in row and "on_modal" in row, seen
 
     old = stack.airflow.programs["scheduler"].pid
     os.kill(old, signal.SIGKILL)
@@ -141,8 +144,8 @@ def test_the_doctor_finds_both_well(stack: ModalStack, run_id: str) -> None:
     assert found["ok"], [each for each in found["findings"] if each["status"] == "fail"]
 
 
-def _with_work(seen: Any) -> Any:
-    return seen if seen.get("rows") else None
+def _with(seen: Any, what: str) -> Any:
+    return seen if seen[what] else None
 
 
 def _is_up(stack: ModalStack, old: int) -> bool:

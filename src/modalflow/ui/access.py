@@ -15,6 +15,7 @@ from fastapi import HTTPException, Request, status
 from sqlalchemy import select
 
 from modalflow.airflow_compat.configuration import is_multi_team, own_conf
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS
 from modalflow.names import TaskTry
 from modalflow.support.text import STORED, clean
 from modalflow.ui.views.visible import Visible
@@ -78,9 +79,9 @@ class Access:
 
     def _teams(self, method: Any) -> frozenset[str] | None:
         """Return the user's teams; None if Airflow has no teams, or if the user has access to all of them."""
-        if not is_multi_team():
+        # Before Airflow 3.2, teams have no executors and no permissions.
+        if not AIRFLOW_V_3_2_PLUS or not is_multi_team():
             return None
-        # Older versions have none.
         from airflow.models.team import Team
 
         try:

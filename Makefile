@@ -36,6 +36,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+.PRECIOUS: .venv-airflow-%/.setup-done
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 

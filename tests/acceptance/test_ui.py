@@ -13,9 +13,10 @@ pytest.importorskip("playwright", reason="the environments of `make matrix` have
 from playwright.sync_api import Browser, Page, expect
 
 from modalflow.demo.modal_stack import ModalStack
-from tests.acceptance.airflow_on_modal import finish_run, start_run, wait_at_gate
+from tests.acceptance.airflow_on_modal import finish_run, scheduler_log, start_run, wait_at_gate
 from tests.airflows import AIRFLOW, needs_airflow
 from tests.browser.driving import NAV, PATIENCE, Viewer, chromium
+from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -113,6 +114,9 @@ def test_a_profile_is_drained_resumed_and_paused(stack: ModalStack, viewer: View
         confirm(page, "Drain default", "Drain")
         try:
             expect_profile(page, "default", "draining")
+            # The scheduler follows within some seconds, and logs it.
+            noticed = "Profile default is drained by"
+            wait_until(lambda: any(noticed in line for line in scheduler_log(stack)), 60.0, "the executor's notice")
             later = start_run(stack, "gate_once", gate="drained")
             row = page.get_by_role("row", name=re.compile(f"gate_once.*{re.escape(later)}"))
             expect(row).to_contain_text("waiting", timeout=PATIENCE)
@@ -134,6 +138,8 @@ def test_a_profile_is_drained_resumed_and_paused(stack: ModalStack, viewer: View
 @needs_airflow("3.1")
 def test_the_doctor_examines_the_stack(stack: ModalStack, viewer: Viewer) -> None:
     """After a confirmation, line by line; the API server and a container are well."""
+    # The DAG processor has shipped this one's bundle by then.
+    stack.airflow.wait_for_dag("pinned")
     with page_of(viewer, NAV) as page:
         confirm(page, "Run the doctor", "Run the doctor")
         dialog = page.get_by_role("dialog")

@@ -86,7 +86,7 @@ def test_a_task_is_followed_from_the_navigation_to_its_cancellation(stack: Modal
         expect(page.locator(".mf")).to_contain_text(instance.hostname)
 
         page.goto(f"{stack.airflow.url}/dags/gate_once/runs/{run_id}")
-        page.locator("a[href$='/plugin/modal-run']").click()
+        page.locator("a[href*='plugin/modal-run']").first.click()
         page.wait_for_url(re.compile("/plugin/modal-run"))
         chart = page.get_by_role("list", name="Containers over time")
         expect(chart).to_contain_text(instance.hostname, timeout=PATIENCE)

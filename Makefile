@@ -11,6 +11,7 @@
 #                 BARE=1 for those with images over a minimal Debian)
 #   make test-every-option   acceptance tests with another value than the default for every option that a task can read
 #   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
+#   make test-ui  the tests of the views in Airflow's UI, in a browser, on some Airflows (AIRFLOW="3.1 3.2")
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make chaos    every cell of the matrix of fault and moment, on a real Airflow (SEED=7, TESTS='-k plane_killed')
 #   make soak     SOAK_TASKS (2000) real tasks with faults at random (SEED=7)
@@ -36,6 +37,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+.PRECIOUS: .venv-airflow-%/.setup-done
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -62,7 +64,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk test-celery test-gvisor test-every-option matrix durability chaos soak demo ui ui-pictures wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-ui bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
+.PHONY: setup check prose test test-oldest-sdk test-celery test-gvisor test-every-option test-ui matrix durability chaos soak demo ui ui-pictures wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-ui bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
 
 setup: $(STAMP)
 
@@ -163,6 +165,20 @@ matrix: $(STAMP) $(patsubst %,.venv-airflow-%/.setup-done,$(filter-out 3.3,$(AIR
 	[ -x $$venv/bin/python ] || "$$uv" venv -q --python '$(PYTHON)' $$venv
 	"$$uv" pip sync -q --python $$venv/bin/python --require-hashes --compile-bytecode constraints/airflow-$*.txt
 	"$$uv" pip install -q --python $$venv/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The newest one is that of the checkout itself. Playwright is not in the constraints of the others.
+test-ui: $(STAMP) $(patsubst %,.venv-airflow-%/.browser-done,$(filter-out 3.3,$(AIRFLOW)))
+	for minor in $(AIRFLOW); do
+		venv=.venv-airflow-$$minor; [ $$minor != 3.3 ] || venv=$(VENV)
+		echo "=== Airflow $$minor"
+		"$$venv/bin/pytest" --integration tests/acceptance/test_ui.py tests/browser $(TESTS)
+	done
+
+.venv-airflow-%/.browser-done: .venv-airflow-%/.setup-done constraints/dev.txt
+	uv=$$(scripts/bootstrap-uv '$(PYTHON)' '$(TOOLS)/uv')
+	sed -nE '/^playwright==/,/[^\\]$$/p' constraints/dev.txt > $(@D)/browser.txt
+	"$$uv" pip install -q --python $(@D)/bin/python --no-deps --require-hashes -r $(@D)/browser.txt
 	touch $@
 
 durability: $(STAMP)

@@ -33,7 +33,8 @@ def api_server_process(folder: Path) -> Iterator[dict[str, Any]]:
         )
     try:
         assert server.stdout is not None
-        line = server.stdout.readline()
+        # Some versions of Airflow log to standard output while they are imported.
+        line = next((line for line in server.stdout if line.startswith('{"url"')), "")
         assert line, log.read_text()
         yield json.loads(line)
     finally:

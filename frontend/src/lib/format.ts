@@ -57,7 +57,8 @@ export function dollars(value: number | null | undefined, language = "en"): stri
 }
 
 /** Return a whole number with the language's separators. */
-export function count(value: number, language = "en"): string {
+export function count(value: number | null, language = "en"): string {
+  if (value === null) return "–";
   return new Intl.NumberFormat(language).format(value);
 }
 

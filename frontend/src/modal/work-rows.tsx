@@ -6,7 +6,7 @@ import { useTexts, type Key } from "../i18n";
 import { nextSort } from "../lib/filters";
 import { shownRows, type Shown } from "../lib/rows";
 import type { Work } from "../lib/work";
-import { Elapsed, ModalId, State, Time } from "../parts/small";
+import { Elapsed, English, ModalId, State, Time } from "../parts/small";
 import { useNow } from "../parts/states";
 
 /** Pixels; as in styles.css. */
@@ -14,10 +14,10 @@ const ROW = 36;
 
 const COLUMNS: { sort: string; text: Key; width: string }[] = [
   { sort: "label", text: "work.task", width: "30%" },
-  { sort: "state", text: "work.state", width: "6.5rem" },
+  { sort: "state", text: "profile.state", width: "6.5rem" },
   { sort: "since", text: "work.since", width: "11rem" },
   { sort: "", text: "work.for", width: "7rem" },
-  { sort: "profile", text: "work.profile", width: "9rem" },
+  { sort: "profile", text: "profile", width: "9rem" },
   { sort: "reason", text: "work.reason", width: "28%" },
   { sort: "container_id", text: "work.place", width: "17%" },
 ];
@@ -54,7 +54,7 @@ export function WorkRows({ rows, links, cancellable, sort, onSort, selected, onS
         </colgroup>
         <thead>
           <tr aria-rowindex={1}>
-            {dags.size > 0 && <th scope="col"><span className="mf-hidden">{t("work.cancel.none")}</span></th>}
+            {dags.size > 0 && <th scope="col"><span className="mf-hidden">{t("work.cancel")}</span></th>}
             {COLUMNS.map((column) => <Column key={column.text} {...column} order={sort} onSort={onSort} />)}
           </tr>
         </thead>
@@ -129,16 +129,16 @@ const Cells = memo(function Cells({ row, links, now }: { row: Work; links: Links
     <>
       <td title={row.label}>
         {row.dag_id ? (
-          <Link className="mf-link" to={`${taskPage(row.dag_id, row.run_id, row.task_id, row.map_index)}/${TASK_TAB}`}>{row.label}</Link>
+          <Link className="mf-link" to={`${taskPage(row.dag_id, row.run_id, row.task_id, row.map_index)}/${TASK_TAB}`}><English>{row.label}</English></Link>
         ) : (
-          row.label
+          <English>{row.label}</English>
         )}
       </td>
       <td><State of={row.state} /></td>
       <td><Time at={row.since} /></td>
       <td><Elapsed since={row.since} now={now} /></td>
       <td title={row.profile}>{row.profile}</td>
-      <td title={row.reason}>{row.reason || "–"}</td>
+      <td title={row.reason}>{row.reason ? <English>{row.reason}</English> : "–"}</td>
       <td title={row.container_id || row.function_call_id || row.executor}><Place row={row} links={links} /></td>
     </>
   );

@@ -43,7 +43,7 @@ export function WorkPanel() {
           {data && <Age freshness={data.freshness} receivedAt={polled.receivedAt} />}
           {data && data.cancellable.length > 0 && (
             <Button colorPalette="red" disabled={selected.size === 0} title={t("work.cancel.help")} onClick={() => setAsking(true)}>
-              {selected.size ? t("work.cancel", { number: selected.size }) : t("work.cancel.none")}
+              {selected.size ? t("work.cancel.number", { number: selected.size }) : t("work.cancel")}
             </Button>
           )}
         </>
@@ -97,8 +97,8 @@ function Counts({ table, filtered }: { table: WorkTable; filtered: boolean }) {
   const { t, language } = useTexts();
   const { matched, total, unlisted, rows } = table;
   const texts = [filtered ? t("work.matched", { matched: count(matched, language), total: count(total, language) }) : count(total, language)];
-  if (rows.length < matched) texts.push(t("work.listed", { number: count(rows.length, language) }));
-  if (unlisted > 0) texts.push(t("work.unlisted", { number: count(unlisted, language) }));
+  if (rows.length < matched) texts.push(t("work.listed", { number: rows.length }));
+  if (unlisted > 0) texts.push(t("work.unlisted", { number: unlisted }));
   return <>{texts.join(" · ")}</>;
 }
 
@@ -108,9 +108,9 @@ function CancelDialog({ ids, onClose }: { ids: string[]; onClose: (done: boolean
   return (
     <Confirm
       danger
-      title={ids.length === 1 ? t("work.cancel.title.one") : t("work.cancel.title", { number: ids.length })}
+      title={t("work.cancel.title", { number: ids.length })}
       text={`${t("work.cancel.text")}${ids.length > MOST_CANCELLED ? ` ${t("work.cancel.most", { number: MOST_CANCELLED })}` : ""}`}
-      verb={t("work.cancel", { number: cancelled.length })}
+      verb={t("work.cancel.number", { number: cancelled.length })}
       act={async () => <Cancelled answer={await post<CancelAnswer>("/actions/cancel", { work_ids: cancelled })} />}
       onClose={onClose}
     />

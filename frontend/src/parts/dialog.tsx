@@ -2,6 +2,7 @@ import { useEffect, useId, useRef, useState, type ReactNode } from "react";
 
 import { Alert, Button, Heading, Spinner } from "../host/chakra";
 import { useTexts } from "../i18n";
+import { English } from "./small";
 
 /**
  * A dialog of the browser's own: it holds the focus, Escape closes it, and the focus goes back to where it was.
@@ -64,7 +65,7 @@ export function Confirm({ title, text, verb, danger = false, act, onClose }: Con
     <Dialog title={title} onClose={() => !busy && onClose(false)}>
       <div className="mf-dialog-body">
         <p>{text}</p>
-        {problem && <Alert status="error" title={t("action.failed", { detail: problem })} />}
+        {problem && <Alert status="error" title={t("action.failed")} detail={<English>{problem}</English>} />}
       </div>
       <div className="mf-dialog-foot">
         {busy && <Spinner />}

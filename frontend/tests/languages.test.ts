@@ -1,16 +1,17 @@
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 
 import { bestOf, direction, ENGLISH, translate, type Catalogue, type Key, type Text, type Texts } from "../src/i18n/catalogue";
 import { en } from "../src/i18n/en";
 import { dollars, duration } from "../src/lib/format";
 
-const FOLDER = join(import.meta.dirname, "../src/i18n/locales");
-const LANGUAGES = readdirSync(FOLDER).map((file) => file.replace(/\.json$/, "")).sort();
+const FILES = import.meta.glob<Texts>("../src/i18n/locales/*.json", { eager: true, import: "default" });
+const CATALOGUES = new Map(
+  Object.entries(FILES).map(([file, texts]) => [/([\w-]+)\.json$/.exec(file)?.[1] ?? file, texts]),
+);
+const LANGUAGES = [...CATALOGUES.keys()].sort();
 
 function catalogueOf(language: string): Catalogue {
-  return { language, texts: JSON.parse(readFileSync(join(FOLDER, `${language}.json`), "utf8")) as Texts };
+  return { language, texts: CATALOGUES.get(language) ?? {} };
 }
 
 function formsOf(text: Text): string[] {
@@ -37,7 +38,7 @@ test("there is a file for each language of Airflow's UI", () => {
   ]);
 });
 
-describe.each(LANGUAGES)("%s", (language) => {
+for (const language of LANGUAGES) describe(language, () => {
   const { texts } = catalogueOf(language);
 
   test("it has the keys of English", () => expect(Object.keys(texts).sort()).toEqual(Object.keys(en).sort()));

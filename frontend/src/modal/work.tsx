@@ -1,4 +1,4 @@
-import { useDeferredValue, useEffect, useMemo, useState } from "react";
+import { useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
 
 import { post } from "../api/client";
 import { usePolled } from "../api/polling";
@@ -33,6 +33,7 @@ export function WorkPanel() {
   const change = (next: Partial<Filters>) => setQuery((before) => withFilters(before, next));
   const rows = useWork(useDeferredValue(data));
   useForgotten(rows, selected, setSelected);
+  const found = useFound(data, filters);
 
   return (
     <Panel
@@ -50,6 +51,7 @@ export function WorkPanel() {
       }
     >
       <WorkFilters filters={filters} table={data} change={change} />
+      <p className="mf-hidden" role="status">{found}</p>
       {polled.error && <div className="mf-body"><Problems polled={polled} /></div>}
       {!data && !polled.error && <Loading />}
       {data && rows.length === 0 && (
@@ -91,6 +93,21 @@ function useForgotten(rows: Work[], selected: ReadonlySet<string>, setSelected: 
     const left = [...selected].filter((id) => present.has(id));
     if (left.length < selected.size) setSelected(new Set(left));
   }, [rows, selected, setSelected]);
+}
+
+/** Return the number of rows found, in words that change with the filters and not with the work. */
+function useFound(table: WorkTable | undefined, filters: Filters): string {
+  const { t } = useTexts();
+  const asked = workPath({ ...filters, sort: "" });
+  const before = useRef(asked);
+  const [found, setFound] = useState("");
+  useEffect(() => {
+    if (!table || before.current === asked) return;
+    before.current = asked;
+    setFound(t("work.matched", { matched: table.matched, total: table.total }));
+    // Not whenever the filters change: the table is then still that of the filters before.
+  }, [table]);
+  return found;
 }
 
 function Counts({ table, filtered }: { table: WorkTable; filtered: boolean }) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # It has no annotations.
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer

@@ -27,6 +27,11 @@ export function localeOf(language: string): string {
   return `${language}-u-nu-latn`;
 }
 
+/** Return a figure that stays in one piece in a text from right to left: `$0.25`, `4 GiB`. */
+export function figure(text: string, language: string): string {
+  return direction(language) === "rtl" ? `\u2066${text}\u2069` : text;
+}
+
 const numbers = new Map<string, Intl.NumberFormat>();
 
 /** Return a format of numbers: making one takes longer than a thousand uses. */

@@ -1,5 +1,5 @@
 /** Texts of figures and times. All are pure: language, time zone and "now" are arguments. */
-import { ENGLISH, numberFormat, translate } from "../i18n/catalogue";
+import { direction, ENGLISH, figure, numberFormat, translate } from "../i18n/catalogue";
 import type { Translate } from "../i18n";
 
 const english: Translate = (key, values) => translate(ENGLISH, key, values);
@@ -49,6 +49,8 @@ export function dollars(value: number | null | undefined, language = "en"): stri
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   const digits = size === 0 || size >= 0.995 ? (size >= 1000 ? 0 : 2) : size >= 0.0995 ? 2 : 4;
+  // With the sign of the other direction, browsers tear "US$" apart.
+  if (direction(language) === "rtl") return figure(dollars(value), language);
   if (size > 0 && size < 0.00005) return `< ${dollars(0.0001, language)}`;
   return numberFormat(language, {
     style: "currency",
@@ -67,8 +69,8 @@ export function count(value: number, language = "en"): string {
 /** Return memory as `512 MiB`, `4 GiB` or `1.5 GiB`; `–` for null. */
 export function memory(mebibytes: number | null, language = "en"): string {
   if (mebibytes === null) return "–";
-  if (mebibytes < 1024) return `${decimal(mebibytes, 0, language)} MiB`;
-  return `${decimal(mebibytes / 1024, 1, language)} GiB`;
+  if (mebibytes < 1024) return figure(`${decimal(mebibytes, 0, language)} MiB`, language);
+  return figure(`${decimal(mebibytes / 1024, 1, language)} GiB`, language);
 }
 
 /** Return cores as `0.25` or `4`; `–` for null. */

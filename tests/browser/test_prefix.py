@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.browser.api_server import api_server_process
-from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer, chromium
+from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -20,8 +20,8 @@ PREFIX = "/airflow"
 
 
 @pytest.fixture(scope="module")
-def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
-    with chromium() as browser, api_server_process(tmp_path_factory.mktemp("airflow"), PREFIX) as started:
+def viewer(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    with api_server_process(tmp_path_factory.mktemp("airflow"), PREFIX) as started:
         yield Viewer(browser, started["url"], started["tokens"])
 
 

@@ -49,7 +49,7 @@ export function WorkRows({ rows, links, cancellable, sort, onSort, selected, onS
     <>
       <p className="mf-hidden" role="status">{order}</p>
       {/* It scrolls by keys, so it takes the focus. */}
-      <div className="mf-work" ref={box} tabIndex={0} role="region" aria-label={t("work")}>
+      <div className="mf-work" ref={box} tabIndex={0} role="group" aria-label={t("work")}>
         <table className="mf-table" aria-rowcount={rows.length + 1}>
           <colgroup>
             {dags.size > 0 && <col style={{ width: "2.75rem" }} />}

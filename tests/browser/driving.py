@@ -57,14 +57,22 @@ class Viewer:
 
     @contextmanager
     def page(
-        self, path: str = "", *, user: str = "root", theme: str = "light", zone: str = "UTC", height: int = 1000
+        self,
+        path: str = "",
+        *,
+        user: str = "root",
+        theme: str = "light",
+        zone: str = "UTC",
+        language: str = "en",
+        size: tuple[int, int] = (1500, 1000),
     ) -> Iterator[Page]:
         """A page of Airflow's UI, logged in. Fails if a script of the page did."""
         context = self._context(user)
         page = context.new_page()
-        page.set_viewport_size({"width": 1500, "height": height})
+        page.set_viewport_size({"width": size[0], "height": size[1]})
         page.add_init_script(
             f"localStorage.setItem('theme', {json.dumps(theme)});"
+            f"localStorage.setItem('i18nextLng', {json.dumps(language)});"
             f"localStorage.setItem('timezone', {json.dumps(json.dumps(zone))});"
         )
         errors: list[str] = []

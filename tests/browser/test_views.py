@@ -115,7 +115,7 @@ def test_actions_ask_before_they_act(viewer: Viewer) -> None:
         page.get_by_role("dialog").get_by_role("button", name="Close").click()
         page.get_by_role("button", name="Run the doctor").click()
         page.get_by_role("dialog").get_by_role("button", name="Run the doctor").click()
-        expect(page.get_by_role("dialog")).to_contain_text("1 ok, 1 warnings, 0 failures")
+        expect(page.get_by_role("dialog")).to_contain_text("Passed: 1, warnings: 1, failures: 0")
         assert answers.posted() == ["/actions/profile/default/pause", "/actions/cancel", "/actions/doctor"]
 
 

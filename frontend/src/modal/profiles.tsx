@@ -8,7 +8,7 @@ import { useTexts } from "../i18n";
 import { count, dateTime, dollars } from "../lib/format";
 import { Confirm } from "../parts/dialog";
 import { Panel } from "../parts/panel";
-import { State } from "../parts/small";
+import { English, State } from "../parts/small";
 import { Empty } from "../parts/states";
 
 type Action = "pause" | "resume" | "drain";
@@ -64,10 +64,10 @@ function Columns({ manage }: { manage: boolean }) {
         <th scope="col" className="mf-number">{t("state.running")}</th>
         <th scope="col" className="mf-number">{t("state.submitted")}</th>
         <th scope="col" className="mf-number">{t("state.waiting")}</th>
-        <th scope="col" className="mf-number" title={t("profile.backlog.help")}>{t("profile.backlog")}</th>
+        <th scope="col" className="mf-number" title={t("profile.backlog.help")}>{t("profile.backlog")}<span className="mf-hidden">: {t("profile.backlog.help")}</span></th>
         <th scope="col">{t("profile.resources")}</th>
         <th scope="col">{t("profile.limits")}</th>
-        <th scope="col" className="mf-number" title={t("profile.price.help")}>{t("profile.price")}</th>
+        <th scope="col" className="mf-number" title={t("profile.price.help")}>{t("profile.price")}<span className="mf-hidden">: {t("profile.price.help")}</span></th>
         {manage && <th scope="col">{t("profile.actions")}</th>}
       </tr>
     </thead>
@@ -78,7 +78,7 @@ function Row({ row, manage, ask }: { row: ProfileRow; manage: boolean; ask: (act
   const { language } = useTexts();
   return (
     <tr>
-      <th scope="row">{row.name}{row.problem && <div className="mf-bad">{row.problem}</div>}</th>
+      <th scope="row">{row.name}{row.problem && <div className="mf-bad"><English>{row.problem}</English></div>}</th>
       <td><ProfileState row={row} /></td>
       {[row.containers, row.running, row.submitted, row.waiting, row.backlog].map((value, index) => (
         <td key={index} className="mf-number">{count(value, language)}</td>
@@ -110,7 +110,7 @@ function Pairs({ of }: { of: Record<string, string> }) {
   return (
     <div className="mf-lines">
       {pairs.map(([name, value]) => (
-        <span key={name}><span className="mf-muted">{name.replaceAll("_", " ")}</span> {value}</span>
+        <span key={name}><English><span className="mf-muted">{name.replaceAll("_", " ")}</span> {value}</English></span>
       ))}
     </div>
   );

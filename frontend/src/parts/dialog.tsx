@@ -1,7 +1,8 @@
-import { useEffect, useId, useRef, useState, type ReactNode } from "react";
+import { useId, useLayoutEffect, useRef, useState, type ReactNode } from "react";
 
 import { Alert, Button, Heading, Spinner } from "../host/chakra";
 import { useTexts } from "../i18n";
+import { English } from "./small";
 
 /**
  * A dialog of the browser's own: it holds the focus, Escape closes it, and the focus goes back to where it was.
@@ -9,7 +10,8 @@ import { useTexts } from "../i18n";
 export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ReactNode }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  // A layout effect closes it while it is still in the page: otherwise, the focus does not go back.
+  useLayoutEffect(() => {
     const element = dialog.current;
     element?.showModal();
     return () => element?.close();
@@ -64,7 +66,7 @@ export function Confirm({ title, text, verb, danger = false, act, onClose }: Con
     <Dialog title={title} onClose={() => !busy && onClose(false)}>
       <div className="mf-dialog-body">
         <p>{text}</p>
-        {problem && <Alert status="error" title={t("action.failed", { detail: problem })} />}
+        {problem && <Alert status="error" title={t("action.failed")} detail={<English>{problem}</English>} />}
       </div>
       <div className="mf-dialog-foot">
         {busy && <Spinner />}

@@ -8,15 +8,15 @@ const HEIGHT = 48;
 
 /** CPU and memory over time, as the worker sampled them. */
 export function Sparks({ samples, limit }: { samples: Samples; limit: number | null }) {
-  const { t } = useTexts();
+  const { t, language } = useTexts();
   if (samples.at.length < 2) return <p className="mf-muted">{t("part.samples.none")}</p>;
   const mostCores = Math.max(...samples.cpu, 0);
   const mostMemory = Math.max(...samples.memory_mib, 0);
   return (
     <div className="mf-sparks">
-      <Spark label={t("part.cpu.chart", { most: cores(mostCores) })} samples={samples} values={samples.cpu} most={mostCores} hue="blue" />
+      <Spark label={t("part.cpu.chart", { most: cores(mostCores, language) })} samples={samples} values={samples.cpu} most={mostCores} hue="blue" />
       <Spark
-        label={t("part.memory.chart", { most: memory(mostMemory) })}
+        label={t("part.memory.chart", { most: memory(mostMemory, language) })}
         samples={samples}
         values={samples.memory_mib}
         most={Math.max(mostMemory, limit !== null && limit < mostMemory * 2 ? limit : 0)}
@@ -37,13 +37,14 @@ interface SparkProps {
 }
 
 function Spark({ label, samples, values, most, limit, hue }: SparkProps) {
+  const { t } = useTexts();
   const line = polyline(samples.at, values, most, WIDTH, HEIGHT - 4);
   const seconds = (samples.at.at(-1) ?? 0) - (samples.at[0] ?? 0);
   const color = `var(--mf-${hue})`;
   const y = limit === undefined ? 0 : (HEIGHT - 4) * (1 - Math.min(1, limit / most));
   return (
     <figure className="mf-spark">
-      <figcaption className="mf-row"><span>{label}</span><span className="mf-muted mf-push">{duration(seconds)}</span></figcaption>
+      <figcaption className="mf-row"><span>{label}</span><span className="mf-muted mf-push">{duration(seconds, t)}</span></figcaption>
       <svg viewBox={`0 -2 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={label}>
         <polygon points={`0,${HEIGHT - 4} ${line} ${WIDTH},${HEIGHT - 4}`} fill={color} opacity={0.2} />
         <polyline points={line} fill="none" stroke={color} strokeWidth={1.5} vectorEffect="non-scaling-stroke" />

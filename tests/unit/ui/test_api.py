@@ -7,6 +7,7 @@ import gzip
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -71,6 +72,8 @@ async def test_users_see_the_work_of_their_dags_alone(server: ApiServer) -> None
         assert [row[0] for row in found["rows"]] == [work_id]
         assert (found["total"], found["matched"], found["dags"], found["cancellable"]) == (1, 1, [dag], [dag])
     assert "secret" not in json.dumps(await get(server, "work", "ada"))
+    assert "host/7" not in json.dumps(await get(server, "work", "ada"))
+    assert "host/7" in json.dumps(await get(server, "work", "root", "ADMIN"))
     assert (await get(server, "work", "vera"))["cancellable"] == []
     assert {row[0] for row in (await get(server, "work", "root", "ADMIN"))["rows"]} == {"w1", "w2", "w3"}
 
@@ -201,6 +204,38 @@ async def test_a_task_instance_has_its_tries(server: ApiServer) -> None:
     assert part["used"]["cpu"] == 0.5
     assert part["dollars"] == pytest.approx(found["dollars"], abs=1e-8)
     assert found["dollars"] > 0
+
+
+async def test_the_host_of_an_executor_is_for_those_who_see_the_cluster(server: ApiServer) -> None:
+    """Also in the tab of a task instance."""
+    key = server.tables.add("once", "w-host")
+    task = TaskTry(key.dag_id, key.task_id, key.run_id, key.map_index, key.try_number)
+    call = InFlight("w-host", "l", "submitted", NOW, "fc-1", "default", 1, task)
+    before = server.sources.live
+    server.show(Inventory(NOW, [Snapshot("p", "host", 7, published_at=NOW, calls=[call])], []))
+    try:
+        for user, role, place in (("ada", "USER", ""), ("root", "ADMIN", "host/7")):
+            found = await get(server, f"task/losses/{key.run_id}/once/-1", user, role)
+            assert found["tries"][0]["parts"][0]["executor"] == place
+    finally:
+        server.sources.live = before
+
+
+async def test_the_line_begins_and_ends_in_airflow(server: ApiServer) -> None:
+    """Its database has when the try was scheduled and queued, and when it noted the executor's report."""
+    begun = 1_700_000_000.0
+    moments = {f"{name}_dttm": datetime.fromtimestamp(begun - n, UTC) for n, name in ((9, "scheduled"), (2, "queued"))}
+    key = server.tables.add("once", "w-1", state="failed", **moments)
+    server.tables.log(key, "infrastructure retry", "Lost to preemption after 3 s (function call fc-9): run again.")
+    server.play([ended(key, begun)])
+    found = await complete(server, f"task/losses/{key.run_id}/once/-1")
+    (part,) = found["tries"][0]["parts"]
+    points = {point["name"]: point["at"] - begun for point in part["points"]}
+    assert list(points) == [
+        *("scheduled", "queued", "handed_over", "spawned", "claimed", "first_line", "ended", "reported")
+    ]
+    assert (points["scheduled"], points["queued"], points["ended"]) == (-9, -2, 64)
+    assert abs(begun + points["reported"] - time.time()) < 3600, "the log's time, which is now"
 
 
 async def test_a_run_has_its_containers(server: ApiServer) -> None:

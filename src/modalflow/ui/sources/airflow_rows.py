@@ -36,6 +36,8 @@ class TryRow:
 
     try_number: int
     state: str = ""
+    scheduled_at: float = 0.0
+    """When it had nothing left to wait for, except slots. Like the next one, of the last part of a try that deferred."""
     queued_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0
@@ -178,14 +180,14 @@ _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"
 
 
 def _columns(model: Any) -> list[Any]:
-    names = ("try_number", "state", "queued_dttm", "start_date", "end_date", "external_executor_id")
+    names = ("try_number", "state", "scheduled_dttm", "queued_dttm", "start_date", "end_date", "external_executor_id")
     return [getattr(model, name) for name in names]
 
 
 def _try_row(row: Any) -> TryRow:
     call, work_id = split_id(row.external_executor_id)
-    queued, started, ended = map(_seconds, (row.queued_dttm, row.start_date, row.end_date))
-    return TryRow(row.try_number, str(row.state or ""), queued, started, ended, call, work_id)
+    times = map(_seconds, (row.scheduled_dttm, row.queued_dttm, row.start_date, row.end_date))
+    return TryRow(row.try_number, str(row.state or ""), *times, call, work_id)
 
 
 def _run_row(session: Any, dag_id: str, run_id: str) -> Any:

@@ -127,10 +127,13 @@ class Answers:
                 self.rows, now, cancellable=self.manage, states=query.get("state", ()), problem=self.problem
             ),
             "spend": lambda: examples.spend_of(query["by"][0], now, empty=self.rows == 0),
-            "task": lambda: self.task(now) if self.task else examples.task_of(min(3, self.rows), now, cancellable=self.manage),
+            "task": lambda: self.task(now) if self.task else self._tries(now),
             "run": lambda: examples.run_of(self.rows, now),
         }
         return several[path.split("/")[1]]()
+
+    def _tries(self, now: float) -> BaseModel:
+        return examples.task_of(min(3, self.rows), now, cancellable=self.manage)
 
     def _act(self, route: Route, path: str) -> None:
         if path.endswith("/doctor"):

@@ -153,9 +153,8 @@ def test_the_tab_of_a_task_has_all_tries(viewer: Viewer) -> None:
         page.goto(viewer.url + TASK)
         expect(panel(page, "Try 3")).to_contain_text("Part 2 of 2")
         oldest = panel(page, "Try 1")
-        expect(
-            oldest.get_by_role("img", name=re.compile("Time line: Waiting for a slot 2.5 s, In Airflow 400 ms, .*Running 1 min 29 s"))
-        ).to_be_visible()
+        line = re.compile("Time line: Waiting for a slot 2.5 s, In Airflow 400 ms, .*Running 1 min 29 s")
+        expect(oldest.get_by_role("img", name=line)).to_be_visible()
         expect(oldest).to_contain_text("ran out of memory at 4,096 MiB")
         expect(oldest).to_contain_text("Ask for more memory")
         expect(oldest.get_by_role("link", name="fc-01K11")).to_have_attribute("href", "https://modal.com/id/fc-01K11")

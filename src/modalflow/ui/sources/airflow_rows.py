@@ -37,7 +37,7 @@ class TryRow:
     try_number: int
     state: str = ""
     scheduled_at: float = 0.0
-    """When it had nothing left to wait for, except slots. Like the next one, of the last part of a try that deferred."""
+    """When it had nothing left to wait for, except slots. Like the next one, of the last part of a deferred try."""
     queued_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0

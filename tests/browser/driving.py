@@ -102,6 +102,8 @@ class Answers:
     manage: bool = True
     problem: str = ""
     """Why the API server cannot reach Modal."""
+    task: Callable[[float], BaseModel] | None = None
+    """Another answer about a task instance, from the present time."""
     status: int = 200
     """Another one is an error of the API server."""
     asked: list[Request] = field(default_factory=list)
@@ -133,10 +135,13 @@ class Answers:
                 self.rows, now, cancellable=self.manage, states=query.get("state", ()), problem=self.problem
             ),
             "spend": lambda: examples.spend_of(query["by"][0], now, empty=self.rows == 0),
-            "task": lambda: examples.task_of(min(3, self.rows), now, cancellable=self.manage),
+            "task": lambda: self.task(now) if self.task else self._tries(now),
             "run": lambda: examples.run_of(self.rows, now),
         }
         return several[path.split("/")[1]]()
+
+    def _tries(self, now: float) -> BaseModel:
+        return examples.task_of(min(3, self.rows), now, cancellable=self.manage)
 
     def _act(self, route: Route, path: str) -> None:
         if path.endswith("/doctor"):

@@ -13,6 +13,9 @@ import { Empty } from "../parts/states";
 
 type Action = "pause" | "resume" | "drain";
 
+/** Characters of a reason; as in protocol/profile_holds.py. */
+const LONGEST_REASON = 300;
+
 /** The deployed profiles, with pause, resume and drain for those who may. */
 export function Profiles({ overview, onChanged }: { overview: Overview; onChanged: () => void }) {
   const { t } = useTexts();
@@ -39,8 +42,9 @@ export function Profiles({ overview, onChanged }: { overview: Overview; onChange
           title={t(`profile.${asked.action}.title`, { name: asked.name })}
           text={t(`profile.${asked.action}.text`)}
           verb={t(`profile.${asked.action}`)}
-          act={async () => {
-            await post<ProfileAnswer>(`/actions/profile${pathOf(asked.name, asked.action)}`);
+          {...(asked.action === "resume" ? {} : { question: t("profile.reason.ask"), longest: LONGEST_REASON })}
+          act={async (reason) => {
+            await post<ProfileAnswer>(`/actions/profile${pathOf(asked.name, asked.action)}`, reason ? { reason } : {});
             return "";
           }}
           onClose={(done) => {
@@ -100,6 +104,7 @@ function ProfileState({ row }: { row: ProfileRow }) {
       {row.state_by && (
         <div className="mf-muted">{t("profile.stateBy", { by: row.state_by, time: dateTime(row.state_since, zone) })}</div>
       )}
+      {row.state_reason && <div className="mf-words">{t("profile.reason", { reason: row.state_reason })}</div>}
     </>
   );
 }

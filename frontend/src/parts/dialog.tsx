@@ -29,22 +29,26 @@ interface Confirmation {
   text: string;
   verb: string;
   danger?: boolean;
-  /** Does it. The text that it returns is shown, if it is not empty. */
-  act: () => Promise<ReactNode>;
+  /** A question with a text as its answer, of at most so many characters. */
+  question?: string;
+  longest?: number;
+  /** Does it, with the answer to the question. The text that it returns is shown, if it is not empty. */
+  act: (words: string) => Promise<ReactNode>;
   onClose: (done: boolean) => void;
 }
 
 /** Ask before an action, and show its result. */
-export function Confirm({ title, text, verb, danger = false, act, onClose }: Confirmation) {
+export function Confirm({ title, text, verb, danger = false, question, longest, act, onClose }: Confirmation) {
   const { t } = useTexts();
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
+  const [words, setWords] = useState("");
   const [result, setResult] = useState<ReactNode>(null);
   const run = async () => {
     setBusy(true);
     setProblem("");
     try {
-      const answer = await act();
+      const answer = await act(words.trim());
       if (answer) setResult(answer);
       else onClose(true);
     } catch (error) {
@@ -66,6 +70,12 @@ export function Confirm({ title, text, verb, danger = false, act, onClose }: Con
     <Dialog title={title} onClose={() => !busy && onClose(false)}>
       <div className="mf-dialog-body">
         <p>{text}</p>
+        {question && (
+          <label className="mf-question">
+            {question}
+            <input className="mf-input" value={words} maxLength={longest} disabled={busy} onChange={(event) => setWords(event.target.value)} />
+          </label>
+        )}
         {problem && <Alert status="error" title={t("action.failed")} detail={<English>{problem}</English>} />}
       </div>
       <div className="mf-dialog-foot">

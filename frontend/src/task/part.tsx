@@ -21,7 +21,7 @@ export function PartView({ part, parts, links }: { part: Part; parts: number; li
         <Places part={part} links={links} />
         <Resources part={part} />
       </div>
-      <Sparks samples={part.samples} limit={part.granted.memory_limit_mib} />
+      <Sparks part={part} />
     </article>
   );
 }
@@ -49,8 +49,7 @@ function Places({ part, links }: { part: Part; links: Links }) {
       <dd>{part.profile || "–"}</dd>
       <dt>{t("part.image")}</dt>
       <dd className="mf-id">{part.image || "–"}</dd>
-      <dt>{t("part.executor")}</dt>
-      <dd>{part.executor || "–"}</dd>
+      {part.executor && <><dt>{t("part.executor")}</dt><dd>{part.executor}</dd></>}
       {part.submissions > 1 && <><dt>{t("part.submissions")}</dt><dd>{part.submissions}</dd></>}
       <dt>{t("part.cost")}</dt>
       <dd>{cost}</dd>

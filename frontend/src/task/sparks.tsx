@@ -1,15 +1,23 @@
-import type { Samples } from "../api/types";
+import type { Part, Samples } from "../api/types";
+import { useTimeZone } from "../host/settings";
 import { useTexts } from "../i18n";
-import { cores, duration, memory } from "../lib/format";
+import { clockTime, cores, duration, memory } from "../lib/format";
 import { polyline } from "../lib/scale";
 
 const WIDTH = 300;
 const HEIGHT = 48;
 
-/** CPU and memory over time, as the worker sampled them. */
-export function Sparks({ samples, limit }: { samples: Samples; limit: number | null }) {
+/** CPU and memory over time, as the worker sampled them. Those of a running call lag behind: the time of the last is shown. */
+export function Sparks({ part }: { part: Part }) {
   const { t, language } = useTexts();
-  if (samples.at.length < 2) return <p className="mf-muted">{t("part.samples.none")}</p>;
+  const zone = useTimeZone();
+  const { samples } = part;
+  const limit = part.granted.memory_limit_mib;
+  if (samples.at.length < 2) {
+    // Before a container has the call, there is nothing to sample.
+    if (part.state !== "ended" && part.state !== "running") return null;
+    return <p className="mf-muted">{t(part.state === "ended" ? "part.samples.none" : "part.samples.notYet")}</p>;
+  }
   const mostCores = Math.max(...samples.cpu, 0);
   const mostMemory = Math.max(...samples.memory_mib, 0);
   return (
@@ -23,6 +31,9 @@ export function Sparks({ samples, limit }: { samples: Samples; limit: number | n
         {...(limit !== null && limit < mostMemory * 2 ? { limit } : {})}
         hue="purple"
       />
+      {part.state !== "ended" && (
+        <p className="mf-muted mf-wide">{t("part.samples.until", { time: clockTime(samples.at.at(-1) ?? 0, zone) })}</p>
+      )}
     </div>
   );
 }

@@ -6,6 +6,7 @@ import { Time } from "../parts/small";
 import { useNow } from "../parts/states";
 
 const COLORS: Record<string, string> = {
+  scheduled: "pink",
   airflow: "slate",
   submitting: "purple",
   waiting: "yellow",

@@ -187,8 +187,9 @@ def _columns(model: Any) -> list[Any]:
 
 def _try_row(row: Any) -> TryRow:
     call, work_id = split_id(row.external_executor_id)
-    times = map(_seconds, (row.scheduled_dttm, row.queued_dttm, row.start_date, row.end_date))
-    return TryRow(row.try_number, str(row.state or ""), *times, call, work_id)
+    moments = row.scheduled_dttm, row.queued_dttm, row.start_date, row.end_date
+    scheduled, queued, started, ended = map(_seconds, moments)
+    return TryRow(row.try_number, str(row.state or ""), scheduled, queued, started, ended, call, work_id)
 
 
 def _run_row(session: Any, dag_id: str, run_id: str) -> Any:

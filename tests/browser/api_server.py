@@ -41,7 +41,8 @@ def api_server_process(folder: Path, prefix: str = "") -> Iterator[dict[str, Any
     listening.close()
     try:
         assert server.stdout is not None
-        line = server.stdout.readline()
+        # Some versions of Airflow log to standard output while they are imported.
+        line = next((line for line in server.stdout if line.startswith('{"url"')), "")
         assert line, log.read_text()
         yield {"url": url, "tokens": json.loads(line)}
     finally:

@@ -164,7 +164,7 @@ def test_the_tab_of_a_run_has_containers_over_time(viewer: Viewer) -> None:
 def test_the_real_tabs_show_a_running_task(viewer: Viewer) -> None:
     """Airflow's pages of a run and of a task instance have the tab, with what the API server knows."""
     with viewer.page("/dags/losses/runs/run-0/tasks/once") as page:
-        page.get_by_role("link", name="Modal").last.click()
+        page.locator("a[href*='plugin/modal-task']").first.click()
         page.wait_for_url(re.compile("plugin/modal-task"))
         expect(panel(page, "Try 1")).to_contain_text("running")
         page.goto(viewer.url + RUN)

@@ -42,8 +42,8 @@ export type ProfileState = "active" | "paused" | "draining" | "drained";
 
 export interface ProfileRow {
   name: string;
-  containers: number;
-  backlog: number;
+  containers: number | null;
+  backlog: number | null;
   running: number;
   submitted: number;
   waiting: number;

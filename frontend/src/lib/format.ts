@@ -62,8 +62,8 @@ export function dollars(value: number | null | undefined, language = "en"): stri
 }
 
 /** Return a whole number with the language's separators. */
-export function count(value: number, language = "en"): string {
-  return numberFormat(language).format(value);
+export function count(value: number | null, language = "en"): string {
+  return value === null ? "–" : numberFormat(language).format(value);
 }
 
 /** Return memory as `512 MiB`, `4 GiB` or `1.5 GiB`; `–` for null. */

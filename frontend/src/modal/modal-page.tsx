@@ -74,9 +74,10 @@ function Place({ overview }: { overview: Overview }) {
 function Totals({ overview }: { overview: Overview }) {
   const { t, language } = useTexts();
   const silent = overview.executors.filter((row) => row.silent).length;
-  const sum = overview.profiles.reduce((total, row) => total + row.containers, 0);
+  const unknown = overview.profiles.some((row) => row.containers === null);
+  const sum = unknown ? null : overview.profiles.reduce((total, row) => total + (row.containers ?? 0), 0);
   const of = (name: string) => overview.totals[name] ?? 0;
-  const totals: { name: string; value: number; help?: string; note?: string }[] = [
+  const totals: { name: string; value: number | null; help?: string; note?: string }[] = [
     { name: t("state.running"), value: of("running") },
     { name: t("state.submitted"), value: of("submitted"), help: t("total.submitted.help") },
     { name: t("state.waiting"), value: of("waiting"), help: t("total.waiting.help") },

@@ -22,9 +22,10 @@ from modalflow.operations.inventory import Inventory, ProfileState
 from modalflow.protocol.snapshot import InFlight, Snapshot
 from modalflow.ui import bundle
 from modalflow.ui.extra_link import FunctionCallLink
+from modalflow.ui.sources.cached import Cached
 from modalflow.ui.views.overview import HIDDEN
 from tests.support import wait_until
-from tests.unit.ui.server import API, ApiServer, api_server
+from tests.unit.ui.server import API, ApiServer, api_server, unreachable
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.0 has no place for it")
 
@@ -219,13 +220,24 @@ async def test_cancelling_needs_the_permission_to_edit_the_task(server: ApiServe
     async with server.client("vera") as viewer:
         refused = await viewer.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
         assert refused.status_code == 403
-        assert "losses" in refused.json()["detail"]
+        assert "permission to edit the task instances" in refused.json()["detail"]
         assert (await viewer.post(f"{API}/actions/doctor", json={})).status_code == 403
     async with server.client("ada") as ada:
         # Modal cannot be reached here: so it was permitted.
         unreachable = await ada.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
         assert unreachable.status_code == 503
         assert "does not answer" in unreachable.json()["detail"]
+
+
+async def test_the_permission_is_checked_before_the_state_of_work(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server that has just started answers a viewer as any other: 403, and only an editor is to try again."""
+    monkeypatch.setattr(server.sources, "live", Cached("live", unreachable, 3600.0))
+    for user, status in (("vera", 403), ("ada", 409)):
+        async with server.client(user) as client:
+            answer = await client.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
+            assert answer.status_code == status, user
 
 
 async def test_work_is_hidden_without_access_to_task_instances(server: ApiServer) -> None:
@@ -236,7 +248,7 @@ async def test_work_is_hidden_without_access_to_task_instances(server: ApiServer
     async with server.client("dan") as dan:
         assert (await dan.get(f"{API}/run/losses/r1")).status_code == 404
         answer = await dan.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
-        assert "neither running nor waiting" in answer.text or answer.status_code == 503
+        assert answer.status_code == 403
 
 
 async def test_a_page_behind_a_proxy_can_act(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +315,18 @@ async def test_airflow_lists_the_views_and_the_link(server: ApiServer, monkeypat
         again = await nobody.get(address, headers={"if-none-match": script.headers["etag"]})
         assert again.status_code == 304
         assert (await nobody.get("/modalflow/ui/static/../app.py")).status_code == 404
+
+
+async def test_icons_are_addresses(server: ApiServer) -> None:
+    """A short one each in `airflow plugins`, and an image for everyone, as Airflow's own are."""
+    async with server.client() as nobody:
+        for app in bundle.react_apps("http://airflow/prefix"):
+            for address in (app["icon"], app["icon_dark_mode"]):
+                assert address.startswith("/prefix/modalflow/icon-") and len(address) < 60
+                icon = await nobody.get(address.removeprefix("/prefix"))
+                assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
+                assert icon.text.startswith("<svg ")
+        assert (await nobody.get("/modalflow/icon-blue.svg")).status_code == 404
 
 
 async def test_each_try_has_a_link(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:

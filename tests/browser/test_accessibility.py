@@ -175,6 +175,7 @@ def test_actions_are_done_by_keys(viewer: Viewer) -> None:
             if cancel.evaluate("element => element === document.activeElement"):
                 break
         page.keyboard.press("Enter")
+        expect(dialog.get_by_role("button", name="Keep as it is")).to_be_focused()
         page.keyboard.press("Tab")
         expect(dialog.get_by_role("button", name="Cancel 1")).to_be_focused()
         page.keyboard.press("Enter")

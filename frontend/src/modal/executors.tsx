@@ -1,7 +1,7 @@
 import type { ExecutorRow, Overview, RelayRow } from "../api/types";
 import { useTexts } from "../i18n";
 import { count, duration } from "../lib/format";
-import { Panel } from "../parts/panel";
+import { Panel, scrollable } from "../parts/panel";
 import { Ago, English, State, Time } from "../parts/small";
 import { Empty, useNow } from "../parts/states";
 
@@ -20,7 +20,7 @@ export function Executors({ overview }: { overview: Overview }) {
 function Table({ rows }: { rows: ExecutorRow[] }) {
   const { t } = useTexts();
   return (
-    <div className="mf-scroll">
+    <div className="mf-scroll" ref={scrollable}>
       <table className="mf-table">
         <thead>
           <tr>

@@ -7,7 +7,7 @@ import { useTimeZone } from "../host/settings";
 import { useTexts } from "../i18n";
 import { count, dateTime, dollars } from "../lib/format";
 import { Confirm } from "../parts/dialog";
-import { Panel } from "../parts/panel";
+import { Panel, scrollable } from "../parts/panel";
 import { English, State } from "../parts/small";
 import { Empty } from "../parts/states";
 
@@ -26,7 +26,7 @@ export function Profiles({ overview, onChanged }: { overview: Overview; onChange
       {profiles.length === 0 ? (
         <Empty>{t("profiles.none")}</Empty>
       ) : (
-        <div className="mf-scroll">
+        <div className="mf-scroll" ref={scrollable}>
           <table className="mf-table">
             <Columns manage={viewer.manage} />
             <tbody>

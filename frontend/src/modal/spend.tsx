@@ -6,7 +6,7 @@ import { useQuery } from "../host/router";
 import { useTexts } from "../i18n";
 import { count, dollars } from "../lib/format";
 import { firstDay } from "../lib/days";
-import { Panel } from "../parts/panel";
+import { Panel, scrollable } from "../parts/panel";
 import { Empty, Loading, Problems } from "../parts/states";
 import { color, StackedBars } from "./stacked-bars";
 
@@ -85,7 +85,7 @@ function Totals({ series }: { series: Series[] }) {
   const [all, setAll] = useState(false);
   const shown = all ? series : series.slice(0, 6);
   return (
-    <div className="mf-scroll">
+    <div className="mf-scroll" ref={scrollable}>
       <table className="mf-table">
         <thead>
           <tr>

@@ -3,6 +3,7 @@ import { Link, TASK_TAB, taskPage } from "../host/router";
 import { useTexts } from "../i18n";
 import { duration } from "../lib/format";
 import { Time } from "../parts/small";
+import { scrollable } from "../parts/panel";
 import { Empty } from "../parts/states";
 
 /** The tasks that the end of the run waited for. */
@@ -10,7 +11,7 @@ export function CriticalPath({ run }: { run: RunAnswer }) {
   const { t } = useTexts();
   if (run.critical_path.length === 0) return <Empty>{t("run.path.none")}</Empty>;
   return (
-    <div className="mf-scroll">
+    <div className="mf-scroll" ref={scrollable}>
       <table className="mf-table">
         <thead>
           <tr>

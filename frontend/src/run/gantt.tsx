@@ -9,6 +9,7 @@ import { clockTime, duration } from "../lib/format";
 import { stacked } from "../lib/lanes";
 import { percent, timeTicks } from "../lib/scale";
 import { ModalId } from "../parts/small";
+import { scrollable } from "../parts/panel";
 
 /** Pixels of one row of bars. */
 const ROW = 26;
@@ -34,7 +35,7 @@ export function Gantt({ run }: { run: RunAnswer }) {
   return (
     <div className="mf-body">
       <Legend />
-      <div className="mf-scroll mf-gantt-box">
+      <div className="mf-scroll mf-gantt-box" ref={scrollable}>
         <div role="list" aria-label={t("run.gantt")} style={{ "--mf-step": `${step}%` } as CSSProperties}>
           <div className="mf-gantt" aria-hidden>
             <div className="mf-lane-name mf-muted">{t("part.container")}</div>

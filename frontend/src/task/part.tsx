@@ -2,6 +2,7 @@ import type { Amounts, Links, Part } from "../api/types";
 import { useTexts } from "../i18n";
 import { cores, dollars, duration, memory } from "../lib/format";
 import { ModalId, Prose, State } from "../parts/small";
+import { scrollable } from "../parts/panel";
 import { Sparks } from "./sparks";
 import { TimeLine } from "./time-line";
 
@@ -80,7 +81,7 @@ function Resources({ part }: { part: Part }) {
   const known = lines.filter((line) => columns.some((amounts) => line.cell(amounts) !== "–"));
   if (known.length === 0) return null;
   return (
-    <div className="mf-scroll">
+    <div className="mf-scroll" ref={scrollable}>
       <table className="mf-table">
         <thead>
           <tr>

@@ -30,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, chromium() as browser, api_server_process(Path(home)) as started:
         viewer = Viewer(browser, started["url"], started["tokens"])
         for name, (path, rows, theme, height) in PICTURES.items():
-            with viewer.page(theme=theme, height=height) as page:
+            with viewer.page(theme=theme, size=(1500, height)) as page:
                 Answers(rows=rows).serve(page)
                 page.goto(viewer.url + path)
                 _take(page, folder / f"{name}.png")

@@ -50,6 +50,7 @@ export interface ProfileRow {
   state: ProfileState;
   state_by: string;
   state_since: number;
+  state_reason: string;
   limits: Record<string, string>;
   resources: Record<string, string>;
   dollars_per_hour: number | null;
@@ -283,6 +284,7 @@ export interface ProfileAnswer {
   state: ProfileState;
   state_by: string;
   state_since: number;
+  state_reason: string;
 }
 
 export interface Finding {

@@ -43,7 +43,7 @@ export function SpendPanel() {
             ))}
           </div>
           <select className="mf-select" aria-label={t("spend.day")} value={days} onChange={(event) => set("days", event.target.value)}>
-            {SPANS.map((span) => <option key={span} value={span}>{t("spend.days", { days: span })}</option>)}
+            {SPANS.map((span) => <option key={span} value={span}>{t("spend.days", { number: span })}</option>)}
           </select>
         </>
       }
@@ -69,7 +69,7 @@ function Figures({ spend, by }: { spend: Spend; by: Way }) {
         <Empty>{t("spend.none")}</Empty>
       ) : (
         <>
-          <p>{t("spend.total", { dollars: dollars(spend.total, language), days: spend.days.length, calls: count(spend.calls, language) })}</p>
+          <p>{[dollars(spend.total, language), t("spend.days", { number: spend.days.length }), t("spend.calls.number", { number: spend.calls })].join(" · ")}</p>
           <StackedBars days={spend.days} series={spend.series} label={t("spend.chart")} />
           {by !== "day" && <Totals series={spend.series} />}
         </>
@@ -91,7 +91,7 @@ function Totals({ series }: { series: Series[] }) {
           <tr>
             <th scope="col">{t("spend.series")}</th>
             <th scope="col" className="mf-number">{t("spend.calls")}</th>
-            <th scope="col" className="mf-number">{t("spend.sum")}</th>
+            <th scope="col" className="mf-number">{t("spend.total")}</th>
           </tr>
         </thead>
         <tbody>

@@ -18,7 +18,7 @@ export function Costs({ rows }: { rows: TaskCost[] }) {
             <th scope="col" className="mf-number">{t("run.costs.calls")}</th>
             <th scope="col" className="mf-number">{t("run.costs.tries")}</th>
             <th scope="col" className="mf-number">{t("run.costs.seconds")}</th>
-            <th scope="col" className="mf-number">{t("run.costs.dollars")}</th>
+            <th scope="col" className="mf-number">{t("part.cost")}</th>
           </tr>
         </thead>
         <tbody>
@@ -32,7 +32,7 @@ export function Costs({ rows }: { rows: TaskCost[] }) {
               </th>
               <td className="mf-number">{count(row.calls, language)}</td>
               <td className="mf-number">{count(row.tries, language)}</td>
-              <td className="mf-number">{duration(row.seconds)}</td>
+              <td className="mf-number">{duration(row.seconds, t)}</td>
               <td className="mf-number">{dollars(row.dollars, language)}</td>
             </tr>
           ))}

@@ -29,8 +29,8 @@ export function CriticalPath({ run }: { run: RunAnswer }) {
                 </Link>
               </th>
               <td className="mf-nowrap"><Time at={step.begins} /></td>
-              <td className="mf-number">{duration(step.wait)}</td>
-              <td className="mf-number">{duration(step.ends - step.begins)}</td>
+              <td className="mf-number">{duration(step.wait, t)}</td>
+              <td className="mf-number">{duration(step.ends - step.begins, t)}</td>
             </tr>
           ))}
         </tbody>

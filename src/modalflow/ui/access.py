@@ -54,17 +54,22 @@ class Access:
         """Whether the user may run the doctor: it shows settings, and starts a container."""
         return self.manages and bool(self._manager.is_authorized_configuration(method="GET", user=self._user))
 
+    @property
+    def sees_cluster(self) -> bool:
+        """Whether the user may see Airflow's cluster activity."""
+        return bool(self._manager.is_authorized_view(access_view=AccessView.CLUSTER_ACTIVITY, user=self._user))
+
     def visible(self) -> Visible:
         """Return what the user may see, by the DAGs of Airflow's database."""
-        cluster = self._manager.is_authorized_view(access_view=AccessView.CLUSTER_ACTIVITY, user=self._user)
+        cluster = self.sees_cluster
         readable = self._dags_with_tasks("GET")
         with create_session() as session:
             known = set(session.scalars(select(DagModel.dag_id)))
         # Without any DAG, that a user may read all of them means nothing.
-        everything = bool(cluster) and known <= readable and (bool(known) or self.manages)
+        everything = cluster and known <= readable and (bool(known) or self.manages)
         teams = self._teams("GET")
         # Work of deleted DAGs can be of any team.
-        return Visible(readable, everything and teams is None, bool(cluster), teams)
+        return Visible(readable, everything and teams is None, cluster, teams)
 
     def editable(self) -> set[str]:
         """Return the DAGs whose task instances the user may edit."""

@@ -36,6 +36,8 @@ class TryRow:
 
     try_number: int
     state: str = ""
+    scheduled_at: float = 0.0
+    """When it had nothing left to wait for, except slots. Like the next one, of the last part of a deferred try."""
     queued_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0
@@ -174,7 +176,7 @@ def split_id(stored: str | None) -> tuple[str, str]:
     return (call, work_id) if call.startswith("fc-") else ("", "")
 
 
-_TRY = ("try_number", "state", "queued_dttm", "start_date", "end_date", "external_executor_id")
+_TRY = ("try_number", "state", "scheduled_dttm", "queued_dttm", "start_date", "end_date", "external_executor_id")
 
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
@@ -185,8 +187,8 @@ def _columns(model: Any) -> list[Any]:
 
 def _try_row(row: Any) -> TryRow:
     call, work_id = split_id(row.external_executor_id)
-    queued, started, ended = map(_seconds, (row.queued_dttm, row.start_date, row.end_date))
-    return TryRow(row.try_number, str(row.state or ""), queued, started, ended, call, work_id)
+    times = map(_seconds, (row.scheduled_dttm, row.queued_dttm, row.start_date, row.end_date))
+    return TryRow(row.try_number, str(row.state or ""), *times, call, work_id)
 
 
 def _run_row(session: Any, dag_id: str, run_id: str) -> Any:

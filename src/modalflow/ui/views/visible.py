@@ -14,7 +14,7 @@ class Visible:
     everything: bool = False
     """Whether these are all DAGs: then also work of no DAG, work of deleted DAGs, and texts that may name any DAG."""
     cluster: bool = False
-    """Whether the user may see Airflow's cluster activity: executors, budgets of all work, relays."""
+    """Whether the user may see Airflow's cluster activity: executors and their hosts, budgets of all work, relays."""
     teams: Set[str] | None = None
     """The user's teams; None if Airflow has no teams, or if the user belongs to all of them."""
 

@@ -82,7 +82,9 @@ def test_a_task_is_followed_from_the_navigation_to_its_cancellation(stack: Modal
 
         row.get_by_role("link", name=re.compile("gate_once")).click()
         page.wait_for_url(re.compile("/tasks/pass_gate/plugin/modal-task"))
-        expect(page.get_by_role("img", name=re.compile("Time line: .*running"))).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_role("img", name=re.compile("Time line: .*running", re.IGNORECASE))).to_be_visible(
+            timeout=PATIENCE
+        )
         expect(page.locator(".mf")).to_contain_text(instance.hostname)
 
         page.goto(f"{stack.airflow.url}/dags/gate_once/runs/{run_id}")
@@ -123,8 +125,11 @@ def test_a_profile_is_drained_resumed_and_paused(stack: ModalStack, viewer: View
             confirm(page, "Resume default", "Resume")
             expect_profile(page, "default", "active")
             assert finish_run(stack, "gate_once", later) == "success"
-            confirm(page, "Pause default", "Pause")
+            page.get_by_role("button", name="Pause default").click()
+            page.get_by_label("Reason, for the users whose tasks wait").fill("new drivers")
+            page.get_by_role("dialog").get_by_role("button", name="Pause").click()
             expect_profile(page, "default", "paused")
+            expect_profile(page, "default", "new drivers")
         finally:
             page.get_by_role("button", name="Resume default").click()
             page.get_by_role("dialog").get_by_role("button", name="Resume").click()
@@ -139,7 +144,7 @@ def test_the_doctor_examines_the_stack(stack: ModalStack, viewer: Viewer) -> Non
     with page_of(viewer, NAV) as page:
         confirm(page, "Run the doctor", "Run the doctor")
         dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text(re.compile(r"\d+ ok, \d+ warnings, 0 failures"), timeout=2 * PATIENCE)
+        expect(dialog).to_contain_text(re.compile(r"Passed: \d+, warnings: \d+, failures: 0"), timeout=2 * PATIENCE)
         expect(dialog).to_contain_text("task token in the container")
         dialog.get_by_role("button", name="Close").click()
 

@@ -168,14 +168,36 @@ def test_the_mapping_of_statsd_leads_to_the_same_names() -> None:
     assert statsd.got["airflow_modal_executor_rpc_total"] == {"rpc": "FunctionMap", "result": "ok"}
 
 
+def promtool(*arguments: str | Path) -> None:
+    """Run promtool, and expect that it accepts what it reads."""
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not on PATH (Debian's package prometheus)")
+    checked = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 @pytest.mark.parametrize(
     "what", [("check", DEPLOY / "prometheus/alerts.yaml"), ("test", CASES)], ids=("syntax", "cases")
 )
 def test_promtool_accepts_the_alert_rules(what: tuple[str, Path]) -> None:
     """Prometheus' own program reads the rules with their templates, and they fire in the cases and only there."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not on PATH (Debian's package prometheus)")
-    command = [promtool, what[0], "rules", str(what[1])]
-    checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    promtool(what[0], "rules", what[1])
+
+
+def test_every_alert_fires_in_a_case() -> None:
+    """A new alert without a case fails here, instead of staying silent when it is needed."""
+    tests = [test for case in yaml.safe_load(CASES.read_text())["tests"] for test in case["alert_rule_test"]]
+    assert {test["alertname"] for test in tests if test.get("exp_alerts")} == {rule["alert"] for rule in alert_rules()}
+
+
+def test_promtool_accepts_the_queries_of_the_dashboard(tmp_path: Path) -> None:
+    """Prometheus' own parser reads each query of a panel, with values in place of Grafana's variables."""
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "5m").replace("$team", ".*")}
+        for number, query in enumerate(queries())
+    ]
+    assert not [rule for rule in rules if "$" in rule["expr"]]
+    path = tmp_path / "dashboard.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", path)

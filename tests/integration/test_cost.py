@@ -113,10 +113,11 @@ def test_the_samples_of_a_running_call_come_with_its_log(world: World, site: Sit
     entry = work.running()
     container = entry.container_id, entry.container_started_at
 
-    def published() -> Samples | None:
-        return calls.running_samples(volume, [container]).get((entry.function_call_id, entry.container_id))
+    def published() -> list[Samples]:
+        found = calls.running_samples(volume, [container]).get((entry.function_call_id, entry.container_id))
+        return [found] if found is not None else []
 
-    samples = wait_until(published, 60, "samples of running work")
+    (samples,) = wait_until(published, 60, "samples of running work")
     assert samples.seconds >= PUBLISHED_FROM and max(samples.cpu) > 0.01 and max(samples.mib) > 1
     record = record_of(site, work)
     assert record.running > samples.seconds

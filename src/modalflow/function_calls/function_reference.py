@@ -78,9 +78,10 @@ class FunctionReference:
         return getattr(cls(**self.class_parameters), method)
 
     def _size(self, function: Any) -> dict[str, Any] | None:
-        if "." in self.function_name or not hasattr(function, "info"):
+        if "." in self.function_name:
             return None
-        with contextlib.suppress(exception.Error, ValueError):
+        # Before SDK 1.6, `info` is another attribute, which asserts that the function is defined here.
+        with contextlib.suppress(exception.Error, ValueError, AssertionError, AttributeError, TypeError):
             return size_of(function.info())
         return None
 

@@ -42,9 +42,9 @@ def api_server_process(folder: Path, prefix: str = "") -> Iterator[dict[str, Any
     try:
         assert server.stdout is not None
         # Some versions of Airflow log to standard output while they are imported.
-        line = next((line for line in server.stdout if line.startswith('{"url"')), "")
+        line = next((line for line in server.stdout if line.startswith('{"tokens"')), "")
         assert line, log.read_text()
-        yield {"url": url, "tokens": json.loads(line)}
+        yield {"url": url, **json.loads(line)}
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.communicate()

@@ -91,7 +91,7 @@ def main() -> None:
 def _announce(server: uvicorn.Server, tokens: dict[str, str], answer: TextIO) -> None:
     while not server.started:
         time.sleep(0.05)
-    print(json.dumps(tokens), file=answer, flush=True)
+    print(json.dumps({"tokens": tokens}), file=answer, flush=True)
     sys.stdin.read()
     server.should_exit = True
 

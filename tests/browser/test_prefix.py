@@ -35,7 +35,7 @@ def test_every_request_and_link_is_below_the_prefix(viewer: Viewer) -> None:
         page.get_by_role("link", name="Modal").click()
         page.wait_for_url(f"{viewer.url}{NAV}")
         row = page.locator(".mf-work tbody tr[aria-rowindex]").first
-        expect(row).to_contain_text("losses.once")
+        expect(row).to_contain_text(".once run")
         expect(page.locator(".mf-root")).to_have_attribute("lang", "de")
         links = page.locator(".mf a[href]").evaluate_all("all => all.map(one => one.href)")
         row.get_by_role("link").first.click()

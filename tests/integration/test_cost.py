@@ -117,7 +117,9 @@ def test_the_samples_of_a_running_call_come_with_its_log(world: World, site: Sit
         return calls.running_samples(volume, [container]).get((entry.function_call_id, entry.container_id))
 
     samples = wait_until(published, 60, "samples of running work")
-    assert samples.seconds >= PUBLISHED_FROM and max(samples.cpu) > 0.01 and max(samples.mib) > 1
+    assert (
+        samples is not None and samples.seconds >= PUBLISHED_FROM and max(samples.cpu) > 0.01 and max(samples.mib) > 1
+    )
     record = record_of(site, work)
     assert record.running > samples.seconds
     assert not calls.running_samples(volume, [container])

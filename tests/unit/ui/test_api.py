@@ -257,7 +257,9 @@ async def test_a_running_call_has_its_samples_so_far(server: ApiServer, monkeypa
 async def test_the_line_begins_and_ends_in_airflow(server: ApiServer) -> None:
     """Its database has when the try was scheduled and queued, and when it noted the executor's report."""
     begun = 1_700_000_000.0
-    moments = {f"{name}_dttm": datetime.fromtimestamp(begun - n, UTC) for n, name in ((9, "scheduled"), (2, "queued"))}
+    moments: dict[str, Any] = {
+        f"{name}_dttm": datetime.fromtimestamp(begun - n, UTC) for n, name in ((9, "scheduled"), (2, "queued"))
+    }
     key = server.tables.add("once", "w-1", state="failed", **moments)
     server.tables.log(key, "infrastructure retry", "Lost to preemption after 3 s (function call fc-9): run again.")
     server.play([ended(key, begun)])

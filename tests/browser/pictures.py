@@ -20,7 +20,7 @@ PICTURES = {
     "ui-modal-light": (NAV, Answers(rows=10_000), "light", 1500),
     "ui-modal-dark": (NAV, Answers(rows=10), "dark", 1000),
     "ui-task": (TASK, Answers(rows=2), "light", 1000),
-    "ui-task-running": (TASK, Answers(task=examples.running_task), "dark", 750),
+    "ui-task-running": (TASK, Answers(task=examples.running_task), "light", 900),
     "ui-run": (RUN, Answers(rows=80), "dark", 1000),
 }
 

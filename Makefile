@@ -6,10 +6,12 @@
 #   make prose    the prose beside its limits (LIST=docs for the places in some files)
 #   make test     every test, with real parts
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
+#   make test-celery   tasks on Celery and on Modal in one Airflow, with a Redis
 #   make test-gvisor   tests in gVisor, Modal's sandbox (SHORT=1 for some, GVISOR_TESTS=tests/contract for others,
 #                 BARE=1 for those with images over a minimal Debian)
 #   make test-every-option   acceptance tests with another value than the default for every option that a task can read
 #   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
+#   make test-ui  the tests of the views in Airflow's UI, in a browser, on some Airflows (AIRFLOW="3.1 3.2")
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make chaos    every cell of the matrix of fault and moment, on a real Airflow (SEED=7, TESTS='-k plane_killed')
 #   make soak     SOAK_TASKS (2000) real tasks with faults at random (SEED=7)
@@ -35,6 +37,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+.PRECIOUS: .venv-airflow-%/.setup-done
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
@@ -48,6 +51,7 @@ BIN := $(VENV)/bin
 TOOLS := .tools
 STAMP := $(VENV)/.setup-done
 OLDEST := .venv-oldest
+CELERY := .venv-celery
 KEEP ?=
 SHORT ?=
 ISOLATION ?=
@@ -60,7 +64,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk test-gvisor test-every-option matrix durability chaos soak demo ui ui-pictures wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-ui bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
+.PHONY: setup check prose test test-oldest-sdk test-celery test-gvisor test-every-option test-ui matrix durability chaos soak demo ui ui-pictures wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-ui bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
 
 setup: $(STAMP)
 
@@ -114,6 +118,18 @@ $(OLDEST)/.setup-done: pyproject.toml constraints/oldest-sdk.txt constraints/uv.
 	"$$uv" pip install -q --python $(OLDEST)/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+# With Airflow's provider of the CeleryExecutor, whose packages nothing else of the project needs.
+test-celery: $(CELERY)/.setup-done
+	redis=$$(command -v redis-server || scripts/install-redis '$(TOOLS)')
+	MODALFLOW_TEST_REDIS="$$redis" $(CELERY)/bin/pytest --integration tests/celery $(TESTS)
+
+$(CELERY)/.setup-done: pyproject.toml constraints/celery.txt constraints/uv.txt scripts/bootstrap-uv
+	uv=$$(scripts/bootstrap-uv '$(PYTHON)' '$(TOOLS)/uv')
+	[ -x $(CELERY)/bin/python ] || "$$uv" venv -q --python '$(PYTHON)' $(CELERY)
+	"$$uv" pip sync -q --python $(CELERY)/bin/python --require-hashes --compile-bytecode constraints/celery.txt
+	"$$uv" pip install -q --python $(CELERY)/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
 # Without a test in gVisor, this succeeds only if this machine cannot fetch `runsc` and PATH has none, or if it does not
 # allow namespaces. Tests of the first list have containers in gVisor; those of the second one run in it themselves.
 GVISOR_TESTS ?= @tests/gvisor/$(if $(BARE),bare,$(if $(SHORT),short,long)).txt
@@ -149,6 +165,20 @@ matrix: $(STAMP) $(patsubst %,.venv-airflow-%/.setup-done,$(filter-out 3.3,$(AIR
 	[ -x $$venv/bin/python ] || "$$uv" venv -q --python '$(PYTHON)' $$venv
 	"$$uv" pip sync -q --python $$venv/bin/python --require-hashes --compile-bytecode constraints/airflow-$*.txt
 	"$$uv" pip install -q --python $$venv/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The newest one is that of the checkout itself. Playwright is not in the constraints of the others.
+test-ui: $(STAMP) $(patsubst %,.venv-airflow-%/.browser-done,$(filter-out 3.3,$(AIRFLOW)))
+	for minor in $(AIRFLOW); do
+		venv=.venv-airflow-$$minor; [ $$minor != 3.3 ] || venv=$(VENV)
+		echo "=== Airflow $$minor"
+		"$$venv/bin/pytest" --integration tests/acceptance/test_ui.py tests/browser $(TESTS)
+	done
+
+.venv-airflow-%/.browser-done: .venv-airflow-%/.setup-done constraints/dev.txt
+	uv=$$(scripts/bootstrap-uv '$(PYTHON)' '$(TOOLS)/uv')
+	sed -nE '/^playwright==/,/[^\\]$$/p' constraints/dev.txt > $(@D)/browser.txt
+	"$$uv" pip install -q --python $(@D)/bin/python --no-deps --require-hashes -r $(@D)/browser.txt
 	touch $@
 
 durability: $(STAMP)
@@ -244,11 +274,12 @@ constraints:
 	sed -E '/^(modal|protobuf)==/,/[^\\]$$/d' constraints/dev.txt > constraints/rest.tmp
 	echo "modal==$$oldest" | compile --extra demo --group dev -c constraints/rest.tmp pyproject.toml - -o constraints/oldest-sdk.txt
 	rm constraints/rest.tmp
+	echo apache-airflow-providers-celery | compile --extra demo --group test -c constraints/dev.txt pyproject.toml - -o constraints/celery.txt
 	scripts/resolve-airflows "$$uv"
 	! grep -nE '://|^--|^-[a-z]' constraints/*.txt
 
 clean:
-	rm -rf .venv .venv-bare $(OLDEST) .venv-airflow-* .matrix $(TOOLS) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bare $(OLDEST) $(CELERY) .venv-airflow-* .matrix $(TOOLS) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 .ONESHELL:

@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from benchmarks import machine
 from benchmarks.worker_stage import times_of_inputs
-from modalflow.demo.calls import _environment
+from modalflow.config.variables import set_variables
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.emulator.options import Options
 
@@ -72,7 +72,7 @@ def run(way: str, latency: str) -> Run:
         before = len(log.read_text(errors="replace"))
         rows = _ended(stack, airflow.api.trigger(DAG_ID, datetime(2026, 1, 3, tzinfo=UTC)))
         requests = _REQUESTS.findall(log.read_text(errors="replace")[before:])
-        with _environment(stack.local.env):
+        with set_variables(stack.local.env):
             variables = stack.local.env
             client: Any = modal.Client.from_credentials(variables["MODAL_TOKEN_ID"], variables["MODAL_TOKEN_SECRET"])
         calls = [str(row["external_executor_id"]).partition("/")[0] for row in rows]

@@ -22,7 +22,7 @@ from modal_proto import api_pb2
 from sqlalchemy import Connection, create_engine, text
 
 from benchmarks import STOPWATCH_PORT, machine
-from modalflow.demo.calls import _environment
+from modalflow.config.variables import set_variables
 from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
 from modalflow.emulator.options import Options
 
@@ -234,7 +234,7 @@ def stage(modal_options: Options | None = None) -> Iterator[Stage]:
         engine = create_engine(stack.airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
         entered.callback(engine.dispose)
         connection = entered.enter_context(engine.connect())
-        with _environment(stack.local.env):
+        with set_variables(stack.local.env):
             client = modal.Client.from_credentials(
                 stack.local.env["MODAL_TOKEN_ID"], stack.local.env["MODAL_TOKEN_SECRET"]
             )

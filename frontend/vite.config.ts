@@ -26,6 +26,34 @@ function recordSources(): Plugin {
   };
 }
 
+interface LanguageFile {
+  language: string;
+  name: string;
+  text: string;
+}
+
+/** The texts of the languages: a file each, with a hash in its name, so that a page loads one and browsers keep it. */
+function languageFiles(): LanguageFile[] {
+  const folder = join(ROOT, "src/i18n/locales");
+  return readdirSync(folder).sort().map((file) => {
+    const language = file.replace(/\.json$/, "");
+    const text = JSON.stringify(JSON.parse(readFileSync(join(folder, file), "utf8")));
+    const hash = createHash("sha256").update(text).digest("hex").slice(0, 12);
+    return { language, name: `languages/${language}-${hash}.json`, text };
+  });
+}
+
+function writeLanguages(files: LanguageFile[]): Plugin {
+  return {
+    name: "write-languages",
+    generateBundle() {
+      for (const { name, text } of files) this.emitFile({ type: "asset", fileName: name, source: text });
+    },
+  };
+}
+
+const LANGUAGES = languageFiles();
+
 /** React and its JSX runtime are those of Airflow's page: two copies of React in one tree do not work together. */
 export default defineConfig({
   build: {
@@ -38,6 +66,9 @@ export default defineConfig({
       output: { globals: { react: "React", "react/jsx-runtime": "ReactJSXRuntime" } },
     },
   },
-  define: { "process.env.NODE_ENV": JSON.stringify("production") },
-  plugins: [recordSources()],
+  define: {
+    "process.env.NODE_ENV": JSON.stringify("production"),
+    LANGUAGE_FILES: JSON.stringify(Object.fromEntries(LANGUAGES.map(({ language, name }) => [language, name]))),
+  },
+  plugins: [writeLanguages(LANGUAGES), recordSources()],
 });

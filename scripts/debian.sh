@@ -24,9 +24,12 @@ debian_unpack() {
     local suite=$1 package=$2 folder=$3
     mkdir -p "$work/lists/partial" "$work/parts" "$work/package"
     debian_source "$suite" > "$work/sources.list"
-    # Without the option, apt only warns of a mirror that it cannot reach.
-    debian_apt -o APT::Update::Error-Mode=any -o Acquire::Retries=3 update > "$work/log" 2>&1 ||
-        cannot "Debian's list of packages cannot be read ($(tail -n 1 "$work/log"))"
+    if [ ! -e "$work/updated-$suite" ]; then
+        # Without the option, apt only warns of a mirror that it cannot reach.
+        debian_apt -o APT::Update::Error-Mode=any -o Acquire::Retries=3 update > "$work/log" 2>&1 ||
+            cannot "Debian's list of packages cannot be read ($(tail -n 1 "$work/log"))"
+        touch "$work/updated-$suite"
+    fi
     (cd "$work/package" && debian_apt download "$package") >> "$work/log" 2>&1 ||
         fail "Debian's package $package cannot be fetched ($(tail -n 1 "$work/log"))"
     dpkg-deb -x "$work/package/${package}"_*.deb "$folder" || fail "Debian's package $package cannot be unpacked"

@@ -1,5 +1,8 @@
 import type { ComponentType } from "react";
 
+import { useTexts } from "./i18n";
+import { direction } from "./i18n/catalogue";
+import { followLanguage } from "./i18n/chosen";
 import { ModalPage } from "./modal/modal-page";
 import { RunTab } from "./run/run-tab";
 import styles from "./styles.css?inline";
@@ -17,7 +20,12 @@ export interface PluginProps {
  * The component of all places. Airflow keeps a component by the name that it shows ("Modal"), so that places of one
  * name share one; the page's parameters tell them apart.
  */
-function Modal({ dagId, runId, taskId, mapIndex }: PluginProps) {
+function Modal(props: PluginProps) {
+  const { language } = useTexts();
+  return <div className="mf-root" lang={language} dir={direction(language)}><View {...props} /></div>;
+}
+
+function View({ dagId, runId, taskId, mapIndex }: PluginProps) {
   if (dagId === undefined || runId === undefined) return <ModalPage />;
   if (taskId === undefined) return <RunTab key={`${dagId}/${runId}`} dag={dagId} run={runId} />;
   const index = Number(mapIndex ?? -1);
@@ -34,6 +42,7 @@ function addStyles(): void {
 }
 
 addStyles();
+followLanguage();
 
 // Airflow reads the first of these that is set: the name of the app as registered, or that for plugins in general.
 const page = globalThis as unknown as Record<string, ComponentType<PluginProps>>;

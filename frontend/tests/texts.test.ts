@@ -1,10 +1,9 @@
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 
+import { ENGLISH, translate, translateName } from "../src/i18n/catalogue";
 import { filtersOf, isFiltered, nextSort, withFilters, workPath } from "../src/lib/filters";
 import { workReader } from "../src/lib/work";
 
-vi.mock("react", () => ({ useMemo: () => undefined, useSyncExternalStore: () => undefined }));
-const { translate, translateName } = await import("../src/i18n");
 
 describe("filters in the page's address", () => {
   test("they survive a round trip, and the rest of the query stays", () => {
@@ -30,12 +29,12 @@ describe("rows of the table of work", () => {
 });
 
 describe("texts", () => {
-  test("values are put in, and a language without the text is English", () => {
-    expect(translate("en", "work.cancel", { number: 3 })).toBe("Cancel 3");
-    expect(translate("xx-YY", "state.submitted")).toBe("on Modal");
+  test("values are put in, and a text that a language lacks is English", () => {
+    expect(translate(ENGLISH, "work.cancel.number", { number: 3 })).toBe("Cancel 3");
+    expect(translate({ language: "de", texts: {} }, "state.submitted")).toBe("on Modal");
   });
 
   test("a name of a newer server is shown as it is", () => {
-    expect(translateName("en", "span", "warming_up")).toBe("warming up");
+    expect(translateName(ENGLISH, "span", "warming_up")).toBe("warming up");
   });
 });

@@ -105,7 +105,7 @@ def _connect(conn_id: str, environment: str, hook: Hook | None) -> ControlPlane:
         client: Any = modal.Client.from_credentials(*credentials)
         client.hello()
     except exception.AuthError as error:
-        raise CredentialsError(_credentials_help(source, error)) from error
+        raise CredentialsError(_credentials_help(source, conn_id, error)) from error
     except exception.ConnectionError as error:
         raise ControlPlaneUnreachableError(unreachable(error)) from error
     except ModalflowError:
@@ -114,7 +114,7 @@ def _connect(conn_id: str, environment: str, hook: Hook | None) -> ControlPlane:
         if type(error).__name__ == "AirflowConfigException":
             raise AirflowSettingError(_setting_help(error)) from error
         if type(error).__name__ in ("ModalConnectionError", "AirflowNotFoundException"):
-            raise CredentialsError(_credentials_help(source, error)) from error
+            raise CredentialsError(_credentials_help(source, conn_id, error)) from error
         if isinstance(error, exception.Error | OSError):
             raise ControlPlaneUnreachableError(unreachable(error)) from error
         raise
@@ -161,9 +161,10 @@ def _setting_help(error: Exception) -> str:
     )
 
 
-def _credentials_help(source: str, error: BaseException) -> str:
+def _credentials_help(source: str, conn_id: str, error: BaseException) -> str:
+    connection = f"the Airflow connection {conn_id!r}" if conn_id else "an Airflow connection"
     return (
         f"Modal refused the credentials from {source} at {server_url()}: {words_of(error)}. Set login (token id) and "
-        "password (token secret) of the Airflow connection, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET; a token is made "
-        "with `modal token new`, and `modalflow local env` prints those of a local control plane."
+        f"password (token secret) of {connection}, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET; a token is made with "
+        "`modal token new`, and `modalflow local env` prints those of a local control plane."
     )

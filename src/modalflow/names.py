@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from modalflow.support.text import one_line
@@ -104,6 +104,8 @@ def airflow_variable(section: str, option: str) -> str:
 USAGE_FOLDER = "modalflow-usage"
 #: The folder in the folder of a day with samples (``cost.samples``): a file has those of the usage file of its name.
 SAMPLES_FOLDER = "samples"
+#: The folder beside it with the samples of running calls: a file for each container that started on this day.
+RUNNING_FOLDER = "running"
 
 _USAGE_FILE = re.compile(r".*-(?P<number>\d{4,})-(?P<time>\d{6})\.jsonl")
 
@@ -120,6 +122,15 @@ def usage_file_begun(day: str, name: str) -> datetime | None:
         return datetime.strptime(f"{day} {found['time']} +0000", "%Y-%m-%d %H%M%S %z") if found else None
     except ValueError:
         return None
+
+
+def running_samples(container_id: str, container_started_at: float) -> str:
+    """Return the path of a container's samples of running calls. Raises ValueError for an impossible time."""
+    try:
+        day = datetime.fromtimestamp(container_started_at, UTC).date()
+    except (OverflowError, OSError) as error:
+        raise ValueError(f"no time: {container_started_at}") from error
+    return f"{USAGE_FOLDER}/{day}/{RUNNING_FOLDER}/{file_name(container_id)}.jsonl"
 
 
 #: The folder of Airflow homes on the logs Volume: what executors have published of their hosts' configuration.

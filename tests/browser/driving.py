@@ -57,14 +57,22 @@ class Viewer:
 
     @contextmanager
     def page(
-        self, path: str = "", *, user: str = "root", theme: str = "light", zone: str = "UTC", height: int = 1000
+        self,
+        path: str = "",
+        *,
+        user: str = "root",
+        theme: str = "light",
+        zone: str = "UTC",
+        language: str = "en",
+        size: tuple[int, int] = (1500, 1000),
     ) -> Iterator[Page]:
         """A page of Airflow's UI, logged in. Fails if a script of the page did."""
         context = self._context(user)
         page = context.new_page()
-        page.set_viewport_size({"width": 1500, "height": height})
+        page.set_viewport_size({"width": size[0], "height": size[1]})
         page.add_init_script(
             f"localStorage.setItem('theme', {json.dumps(theme)});"
+            f"localStorage.setItem('i18nextLng', {json.dumps(language)});"
             f"localStorage.setItem('timezone', {json.dumps(json.dumps(zone))});"
         )
         errors: list[str] = []
@@ -94,6 +102,8 @@ class Answers:
     manage: bool = True
     problem: str = ""
     """Why the API server cannot reach Modal."""
+    task: Callable[[float], BaseModel] | None = None
+    """Another answer about a task instance, from the present time."""
     status: int = 200
     """Another one is an error of the API server."""
     asked: list[Request] = field(default_factory=list)
@@ -125,10 +135,13 @@ class Answers:
                 self.rows, now, cancellable=self.manage, states=query.get("state", ()), problem=self.problem
             ),
             "spend": lambda: examples.spend_of(query["by"][0], now, empty=self.rows == 0),
-            "task": lambda: examples.task_of(min(3, self.rows), now, cancellable=self.manage),
+            "task": lambda: self.task(now) if self.task else self._tries(now),
             "run": lambda: examples.run_of(self.rows, now),
         }
         return several[path.split("/")[1]]()
+
+    def _tries(self, now: float) -> BaseModel:
+        return examples.task_of(min(3, self.rows), now, cancellable=self.manage)
 
     def _act(self, route: Route, path: str) -> None:
         if path.endswith("/doctor"):

@@ -88,6 +88,7 @@ def _profiles(rows: int, now: float) -> list[overview.ProfileRow]:
             state="paused",
             state_by="ada",
             state_since=now - 1_200,
+            state_reason="new drivers on the GPU image",
             limits={"max_containers": "16"},
             resources={"cpu": "8", "memory": "64 GiB", "gpu": "H100"},
             dollars_per_hour=4.71,
@@ -219,6 +220,7 @@ def spend_of(by: str, now: float, *, empty: bool = False, days: int = 7) -> spen
 
 
 _SPANS = (
+    ("scheduled", -2.5, 0.0),
     ("airflow", 0.0, 0.4),
     ("submitting", 0.4, 0.9),
     ("waiting", 0.9, 3.0),
@@ -228,6 +230,7 @@ _SPANS = (
     ("reporting", 95.0, 95.6),
 )
 _POINTS = (
+    "scheduled",
     "queued",
     "handed_over",
     "spawned",
@@ -241,7 +244,7 @@ _POINTS = (
 
 def part_of(begins: float, *, number: int = 1, outcome: str = "success", try_number: int = 1) -> task.Part:
     """Return one function call with everything known of it."""
-    times = [0.0, *(ends for _, _, ends in _SPANS)]
+    times = [_SPANS[0][1], *(ends for _, _, ends in _SPANS)]
     seconds = range(0, 89, 4)
     return task.Part(
         try_number=try_number,
@@ -253,7 +256,6 @@ def part_of(begins: float, *, number: int = 1, outcome: str = "success", try_num
         image="im-0Ax9",
         function_call_id=f"fc-01K{number}{try_number}",
         container_id=f"ta-01K{number}{try_number}",
-        executor="scheduler-0/4711",
         submissions=1,
         cold=number == 1,
         points=[task.Point(name=name, at=begins + at) for name, at in zip(_POINTS, times, strict=True)],
@@ -269,6 +271,38 @@ def part_of(begins: float, *, number: int = 1, outcome: str = "success", try_num
             memory_mib=[500 + second * 28 for second in seconds],
         ),
         dollars=0.1243,
+    )
+
+
+def running_part(now: float, *, sampled: bool = True) -> task.Part:
+    """Return a function call that runs, with the samples that came with its last line 20 s ago, or without any."""
+    part = part_of(now - 80)
+    part.state, part.outcome, part.executor, part.dollars = "running", "", "scheduler-0/4711", None
+    part.points = part.points[:6]
+    part.spans = [*part.spans[:5], task.Span(name="preparing", begins=part.spans[4].ends, ends=now)]
+    part.asked = part.granted = part.used = task.Amounts()
+    part.samples = task.Samples()
+    if sampled:
+        part.samples = task.Samples(
+            at=[now - 70 + second for second in range(0, 51, 5)],
+            cpu=[0.2 + second / 50 for second in range(0, 51, 5)],
+            memory_mib=[400 + second * 20 for second in range(0, 51, 5)],
+        )
+        part.used = task.Amounts(cpu=0.7, cpu_peak=1.2, memory_mib=1_400)
+    return part
+
+
+def running_task(now: float, *, sampled: bool = True) -> task.TaskAnswer:
+    """Return a task instance that runs."""
+    part = running_part(now, sampled=sampled)
+    return task.TaskAnswer(
+        freshness=fresh(now),
+        links=LINKS,
+        dag_id="losses",
+        run_id="run-0",
+        task_id="once",
+        state="running",
+        tries=[task.Try(try_number=1, state="running", parts=[part])],
     )
 
 

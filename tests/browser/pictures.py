@@ -11,15 +11,17 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
+from tests.browser import examples
 from tests.browser.api_server import api_server_process
 from tests.browser.driving import NAV, RUN, TASK, Answers, Viewer, chromium
 
-#: File → address, rows, theme, and the height of the window.
+#: File → address, answers, theme, and the height of the window.
 PICTURES = {
-    "ui-modal-light": (NAV, 10_000, "light", 1500),
-    "ui-modal-dark": (NAV, 10, "dark", 1000),
-    "ui-task": (TASK, 2, "light", 1000),
-    "ui-run": (RUN, 80, "dark", 1000),
+    "ui-modal-light": (NAV, Answers(rows=10_000), "light", 1500),
+    "ui-modal-dark": (NAV, Answers(rows=10), "dark", 1000),
+    "ui-task": (TASK, Answers(rows=2), "light", 1000),
+    "ui-task-running": (TASK, Answers(task=examples.running_task), "dark", 750),
+    "ui-run": (RUN, Answers(rows=80), "dark", 1000),
 }
 
 
@@ -29,9 +31,9 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home, chromium() as browser, api_server_process(Path(home)) as started:
         viewer = Viewer(browser, started["url"], started["tokens"])
-        for name, (path, rows, theme, height) in PICTURES.items():
-            with viewer.page(theme=theme, height=height) as page:
-                Answers(rows=rows).serve(page)
+        for name, (path, answers, theme, height) in PICTURES.items():
+            with viewer.page(theme=theme, size=(1500, height)) as page:
+                answers.serve(page)
                 page.goto(viewer.url + path)
                 _take(page, folder / f"{name}.png")
                 print(folder / f"{name}.png")

@@ -1,12 +1,13 @@
 """Airflow's real API server with the plugin, as a process: 10,000 pieces of work, of which users see some.
 
-python -m tests.browser.server FOLDER   serves until its standard input ends; prints its address and a token per user
+python -m tests.browser.server FOLDER SOCKET   serves until its standard input ends; prints a token for each user
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -82,16 +83,15 @@ def main() -> None:
         tokens = {
             name: manager.generate_jwt(SimpleAuthManagerUser(username=name, role=role)) for name, role in USERS.items()
         }
-        server = uvicorn.Server(uvicorn.Config(api.app, host="127.0.0.1", port=0, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(api.app, log_level="warning"))
         threading.Thread(target=_announce, args=(server, tokens, answer), daemon=True).start()
-        server.run()
+        server.run(sockets=[socket.socket(fileno=int(sys.argv[2]))])
 
 
 def _announce(server: uvicorn.Server, tokens: dict[str, str], answer: TextIO) -> None:
     while not server.started:
         time.sleep(0.05)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    print(json.dumps({"url": f"http://127.0.0.1:{port}", "tokens": tokens}), file=answer, flush=True)
+    print(json.dumps(tokens), file=answer, flush=True)
     sys.stdin.read()
     server.should_exit = True
 

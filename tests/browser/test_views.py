@@ -11,6 +11,7 @@ import time
 import pytest
 from playwright.sync_api import CDPSession, Locator, Page, expect
 
+from tests.browser import examples
 from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer
 from tests.support import wait_until
 
@@ -106,6 +107,7 @@ def test_actions_ask_before_they_act(viewer: Viewer) -> None:
         expect(page.get_by_role("dialog")).to_have_count(0)
         assert answers.posted() == []
         page.get_by_role("button", name="Pause default").click()
+        page.get_by_label("Reason, for the users whose tasks wait").fill("new drivers ")
         page.get_by_role("dialog").get_by_role("button", name="Pause").click()
         expect(page.get_by_role("dialog")).to_have_count(0)
         page.get_by_label(re.compile("^Select etl")).first.check()
@@ -115,8 +117,23 @@ def test_actions_ask_before_they_act(viewer: Viewer) -> None:
         page.get_by_role("dialog").get_by_role("button", name="Close").click()
         page.get_by_role("button", name="Run the doctor").click()
         page.get_by_role("dialog").get_by_role("button", name="Run the doctor").click()
-        expect(page.get_by_role("dialog")).to_contain_text("1 ok, 1 warnings, 0 failures")
+        expect(page.get_by_role("dialog")).to_contain_text("Passed: 1, warnings: 1, failures: 0")
         assert answers.posted() == ["/actions/profile/default/pause", "/actions/cancel", "/actions/doctor"]
+        [pause] = [request for request in answers.asked if request.url.endswith("/pause")]
+        assert pause.post_data_json == {"reason": "new drivers"}
+
+
+def test_the_reason_for_a_paused_profile_is_shown(viewer: Viewer) -> None:
+    """In the words of the user who paused it; resuming asks for none."""
+    with viewer.page() as page:
+        Answers().serve(page)
+        page.goto(viewer.url + NAV)
+        profile = panel(page, "Profiles").get_by_role("row", name=re.compile("^gpu"))
+        expect(profile).to_contain_text("Reason: new drivers on the GPU image")
+        expect(panel(page, "Profiles").get_by_role("row", name=re.compile("^default"))).not_to_contain_text("Reason")
+        page.get_by_role("button", name="Resume gpu").click()
+        expect(page.get_by_role("dialog")).to_contain_text("Resume profile gpu?")
+        expect(page.get_by_role("dialog").get_by_role("textbox")).to_have_count(0)
 
 
 def test_users_without_the_permission_have_no_actions(viewer: Viewer) -> None:
@@ -136,9 +153,8 @@ def test_the_tab_of_a_task_has_all_tries(viewer: Viewer) -> None:
         page.goto(viewer.url + TASK)
         expect(panel(page, "Try 3")).to_contain_text("Part 2 of 2")
         oldest = panel(page, "Try 1")
-        expect(
-            oldest.get_by_role("img", name=re.compile("Time line: In Airflow 400 ms, .*Running 1 min 29 s"))
-        ).to_be_visible()
+        line = re.compile("Time line: Waiting for a slot 2.5 s, In Airflow 400 ms, .*Running 1 min 29 s")
+        expect(oldest.get_by_role("img", name=line)).to_be_visible()
         expect(oldest).to_contain_text("ran out of memory at 4,096 MiB")
         expect(oldest).to_contain_text("Ask for more memory")
         expect(oldest.get_by_role("link", name="fc-01K11")).to_have_attribute("href", "https://modal.com/id/fc-01K11")
@@ -146,6 +162,21 @@ def test_the_tab_of_a_task_has_all_tries(viewer: Viewer) -> None:
         expect(oldest.get_by_role("img", name=re.compile("CPU over time"))).to_be_visible()
         oldest.get_by_text("Moments").click()
         expect(oldest).to_contain_text("Reported to Airflow")
+
+
+def test_the_tab_of_a_running_task_has_its_samples_so_far(viewer: Viewer) -> None:
+    """With the time of the last one, and why there are no newer ones; or why there are none yet."""
+    with viewer.page(zone="UTC") as page:
+        answers = Answers(task=examples.running_task).serve(page)
+        page.goto(viewer.url + TASK)
+        running = panel(page, "Try 1")
+        expect(running.get_by_role("img", name=re.compile("CPU over time, at most 1.2 cores"))).to_be_visible()
+        expect(running).to_contain_text(re.compile(r"Until \d\d:\d\d:\d\d\. Newer samples come with the next lines"))
+        expect(running.get_by_role("row", name=re.compile("Memory"))).to_contain_text("1.4 GiB")
+        answers.task = lambda now: examples.running_task(now, sampled=False)
+        page.get_by_role("button", name="Refresh").click()
+        expect(running).to_contain_text("No samples yet")
+        expect(running.get_by_role("img", name=re.compile("CPU over time"))).to_have_count(0)
 
 
 def test_the_tab_of_a_run_has_containers_over_time(viewer: Viewer) -> None:
@@ -164,7 +195,7 @@ def test_the_tab_of_a_run_has_containers_over_time(viewer: Viewer) -> None:
 def test_the_real_tabs_show_a_running_task(viewer: Viewer) -> None:
     """Airflow's pages of a run and of a task instance have the tab, with what the API server knows."""
     with viewer.page("/dags/losses/runs/run-0/tasks/once") as page:
-        page.get_by_role("link", name="Modal").last.click()
+        page.locator("a[href*='plugin/modal-task']").first.click()
         page.wait_for_url(re.compile("plugin/modal-task"))
         expect(panel(page, "Try 1")).to_contain_text("running")
         page.goto(viewer.url + RUN)

@@ -155,3 +155,22 @@ def test_nothing_is_written_outside_of_the_state_folder(tmp_path: Path) -> None:
     assert {str(folder): _listing(folder) for folder in folders} == {str(folder): set() for folder in folders}
     left = done.stdout.strip().splitlines()[-1]
     assert left == ("left: ['there']" if is_apart else "left: []")
+
+
+@pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER], ids=lambda i: i.value)
+def test_temporary_folders_are_writable_whatever_is_mounted(isolation: Isolation, tmp_path: Path) -> None:
+    """Docker and Podman mount their containers' file systems below /var/lib, and /var/tmp can have mounts as well."""
+    unshare = shutil.which("unshare")
+    if unshare is None or os.geteuid() != 0 or problem_with(isolation):
+        pytest.skip("mounts need root, and namespaces")
+    mounts = "".join(
+        f"mount -t tmpfs none {folder} && mkdir -p {folder}/below && mount -t tmpfs none {folder}/below && "
+        for folder in ("/var/lib", "/var/tmp")
+    )
+    found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
+    run = "from tests.contract.scribbling import main; main()"
+    script = [sys.executable, "-c", found_from + run, str(tmp_path / "s"), isolation.value, "/var/tmp", "/tmp"]
+    command = [unshare, "--mount", "sh", "-c", f'{mounts}exec "$@"', "sh", *script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not Path("/tmp/scribbled").exists()

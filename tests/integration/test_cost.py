@@ -14,12 +14,14 @@ import pytest
 from modalflow import __version__
 from modalflow.config.settings import Settings
 from modalflow.config.source import Variables
+from modalflow.cost.samples import Samples
 from modalflow.cost.usage import LOST, Record
 from modalflow.logs.recorded_calls import RecordedCalls
 from modalflow.names import LOGS_MOUNT, USAGE_FOLDER, TaskTry
 from modalflow.operations.costs import current_rates, read_usage
 from modalflow.operations.site import Site
 from modalflow.protocol.messages import State
+from modalflow.worker.usage.usage_recorder import PUBLISHED_FROM
 from tests.command_line import CommandLine
 from tests.integration.world import Work, World, deployed_worker
 from tests.support import wait_until
@@ -101,6 +103,25 @@ def test_a_command_is_recorded_with_what_it_and_its_children_used(world: World, 
     assert samples is not None and record.taken_at < samples.began_at < record.ended_at
     assert max(samples.cpu) > 0.1 and 300 < max(samples.mib) < 500
     assert sum(samples.cpu) * samples.interval < record.cpu_seconds
+
+
+def test_the_samples_of_a_running_call_come_with_its_log(world: World, site: Site) -> None:
+    """Without a commit of their own, and only while it runs: then they are beside its record."""
+    busy = "for i in $(seq 100); do echo $i; head -c 20000000 /dev/urandom | md5sum; sleep 0.2; done"
+    work = world.command(("bash", "-c", busy))
+    volume, calls = volume_of(site), RecordedCalls()
+    entry = work.running()
+    container = entry.container_id, entry.container_started_at
+
+    def published() -> list[Samples]:
+        found = calls.running_samples(volume, [container]).get((entry.function_call_id, entry.container_id))
+        return [found] if found is not None else []
+
+    (samples,) = wait_until(published, 60, "samples of running work")
+    assert samples.seconds >= PUBLISHED_FROM and max(samples.cpu) > 0.01 and max(samples.mib) > 1
+    record = record_of(site, work)
+    assert record.running > samples.seconds
+    assert not calls.running_samples(volume, [container])
 
 
 def test_the_seconds_of_a_container_are_divided(world: World, site: Site) -> None:

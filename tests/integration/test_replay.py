@@ -38,6 +38,7 @@ pytestmark = pytest.mark.timeout(300)
 DAG_FILE = """
 import os
 from datetime import datetime, timedelta, timezone
+from airflow.configuration import conf
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import DAG, BaseOperator, Variable, task
 
@@ -54,6 +55,8 @@ with DAG("losses", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezon
         print("connection", BaseHook.get_connection("store").password)
         print("upstream", ti.xcom_pull(task_ids="twice"))
         print("own", ti.xcom_pull(task_ids="once", key="mark"))
+        quiet = ("logging_config_class", "remote_logging")
+        print("logging", [conf.get("logging", name) for name in quiet], "sentry", conf.get("sentry", "sentry_on"))
         print("table", params["table"], "size", os.environ["SIZE"], "more", os.environ["MORE"])
         ti.xcom_push(key="mark", value="new")
         print("own now", ti.xcom_pull(task_ids="once", key="mark"))
@@ -128,11 +131,17 @@ def replayed(
 
 
 def test_a_replay_reads_airflow_and_leaves_it_unchanged(
-    tables: AirflowTables, failed: TaskInstanceKey, tmp_path: Path
+    tables: AirflowTables, failed: TaskInstanceKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Variables, connections, params and upstream XComs are Airflow's; what the task writes stays in memory."""
+    """Variables, connections, params and upstream XComs are Airflow's; what the task writes stays in memory.
+
+    Remote logging and Sentry are off, whichever variables of the user would turn them on.
+    """
+    noisy = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "acme_logs.CONFIG", "AIRFLOW__LOGGING__REMOTE_LOGGING": "True"}
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__WORKER_ENV", json.dumps(noisy))
+    env = {"SIZE": "of the worker", "AIRFLOW__SENTRY__SENTRY_ON": "True", **noisy}
     worker = tmp_path / "worker_of_replay.py"
-    worker.write_text("import modalflow\nworker = modalflow.Worker(env={'SIZE': 'of the worker'})\n")
+    worker.write_text(f"import modalflow\nworker = modalflow.Worker(env={env!r})\n")
     before = contents(tables)
     words = [DAG_ID, "once", failed.run_id, "--worker", str(worker), "--env", "MORE=more", "--yes"]
     done = CliRunner().invoke(replay, words)
@@ -140,6 +149,7 @@ def test_a_replay_reads_airflow_and_leaves_it_unchanged(
     for text in ("variable Rome", "upstream 7", "own None", "table a size 8 more more", "own now new"):
         assert text in done.output
     assert "variable now Paris" in done.output
+    assert "logging ['', 'False'] sentry False" in done.output
     assert "The replay ended: success." in done.output
     assert "not written to Airflow: XCom mark; XCom return_value; variables city." in done.output
     assert contents(tables) == before

@@ -8,13 +8,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from airflow.executors import executor_loader
 from modal import exception
 
 from modalflow import airflow_logging
@@ -22,6 +20,7 @@ from modalflow.airflow_logging import ModalVolumeLogIO
 from modalflow.control_plane import ControlPlane
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
+from tests.airflows import use_executors
 
 MODAL_EXECUTOR = "modalflow.executor.modal_executor.ModalExecutor"
 PATH = "dag_id=d/run_id=r/task_id=t/attempt=1.log"
@@ -73,13 +72,7 @@ def local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def executors(monkeypatch: pytest.MonkeyPatch) -> None:
     """LocalExecutor is the default one, ModalExecutor has an alias, and there is one that nobody knows."""
-    names = f"LocalExecutor,modal:{MODAL_EXECUTOR},own:{__name__}.UserExecutor"
-    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", names)
-    for name, value in vars(executor_loader).items():
-        if name.startswith(("_alias_to_", "_module_to_", "_classname_to_", "_team_", "_executor_names")):
-            fresh = copy(value)
-            fresh.clear()
-            monkeypatch.setattr(executor_loader, name, fresh)
+    use_executors(monkeypatch, f"LocalExecutor,modal:{MODAL_EXECUTOR},own:{__name__}.UserExecutor")
 
 
 def ti(executor: str | None, state: str = "success", hostname: str = "host-7") -> Any:

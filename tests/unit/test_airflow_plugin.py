@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,26 @@ def test_the_ui_is_absent_before_airflow_3_1() -> None:
         assert apps == ["/modalflow"]
         assert not ModalflowPlugin.react_apps
         assert not ModalflowPlugin.global_operator_extra_links
+
+
+_PLACES = (
+    "import airflow.plugins_manager; from modalflow.airflow_plugin import ModalflowPlugin as plugin; "
+    "print(len(plugin.fastapi_apps), len(plugin.react_apps), len(plugin.global_operator_extra_links))"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "places"), [("True", "2 3 1" if AIRFLOW_V_3_1_PLUS else "1 0 0"), ("False", "1 0 0"), ("no", "1 0 0")]
+)
+def test_the_ui_can_be_switched_off(value: str, places: str) -> None:
+    """Then no navigation entry, tab, API or extra link is there; the doctor's address stays. A wrong value is off."""
+    environment = os.environ | {"AIRFLOW__MODAL_EXECUTOR__UI": value}
+    done = subprocess.run(
+        [sys.executable, "-c", _PLACES], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == places
+    error = "[modal_executor] ui is 'no'; expected True or False"
+    assert (error in done.stdout + done.stderr) == (value == "no" and AIRFLOW_V_3_1_PLUS)
 
 
 def test_a_process_of_airflow_imports_neither_a_framework_nor_modal() -> None:

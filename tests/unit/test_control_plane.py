@@ -6,7 +6,7 @@ import pytest
 from modal import exception
 
 from modalflow.control_plane import connect, in_environment, is_emulated, is_local
-from modalflow.errors import AirflowSettingError
+from modalflow.errors import AirflowSettingError, CredentialsError
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,18 @@ def test_a_control_plane_in_a_private_network_is_not_modal(
     """Its calls have no page on modal.com; but its containers are not of this machine, from this machine's view."""
     monkeypatch.setattr("modalflow.control_plane.server_url", lambda: url)
     assert (is_local(), is_emulated()) == (local, emulated)
+
+
+def test_refused_credentials_name_the_connection_to_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new user has no connection yet, and must not guess its name."""
+    for name in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("modalflow.control_plane._ambient_credentials", _no_credentials)
+    with pytest.raises(CredentialsError, match="of the Airflow connection 'modal_default', or MODAL_TOKEN_ID"):
+        connect(conn_id="modal_default", environment="none-has-it")
+    with pytest.raises(CredentialsError, match="of an Airflow connection, or MODAL_TOKEN_ID"):
+        connect(conn_id="", environment="none-has-it")
+
+
+def _no_credentials() -> tuple[str, str]:
+    raise exception.AuthError("no token")

@@ -14,6 +14,11 @@ export function address(path: string): string {
   return new URL(`modalflow/ui/api${path}`, document.baseURI).href;
 }
 
+/** Return the address of a file of the views. */
+export function fileAddress(name: string): string {
+  return new URL(`modalflow/ui/static/${name}`, document.baseURI).href;
+}
+
 /** Return a path with its parts escaped: `pathOf("run", "etl", "manual__1")`. */
 export function pathOf(...parts: (string | number)[]): string {
   return parts.map((part) => `/${encodeURIComponent(part)}`).join("");

@@ -42,14 +42,15 @@ export type ProfileState = "active" | "paused" | "draining" | "drained";
 
 export interface ProfileRow {
   name: string;
-  containers: number;
-  backlog: number;
+  containers: number | null;
+  backlog: number | null;
   running: number;
   submitted: number;
   waiting: number;
   state: ProfileState;
   state_by: string;
   state_since: number;
+  state_reason: string;
   limits: Record<string, string>;
   resources: Record<string, string>;
   dollars_per_hour: number | null;
@@ -283,6 +284,7 @@ export interface ProfileAnswer {
   state: ProfileState;
   state_by: string;
   state_since: number;
+  state_reason: string;
 }
 
 export interface Finding {

@@ -31,7 +31,7 @@ interface Chakra {
   Heading: Sized<{ children: ReactNode; as: string; id?: string | undefined }>;
   Spinner: Sized<{ "aria-hidden"?: boolean }>;
   Alert: {
-    Root: ComponentType<{ status: Status; role: string; children: ReactNode }>;
+    Root: ComponentType<{ status: Status; children: ReactNode }>;
     Indicator: ComponentType;
     Content: ComponentType<{ children: ReactNode }>;
     Title: ComponentType<{ children: ReactNode }>;
@@ -66,21 +66,36 @@ export function Spinner() {
   return <span className="mf-spinner" aria-hidden />;
 }
 
-export function Alert({ status, title, children }: { status: Status; title: string; children?: ReactNode }) {
+interface AlertProps {
+  status: Status;
+  title: ReactNode;
+  detail?: ReactNode;
+  /** Not announced: it can hold an age, which changes all the time. */
+  children?: ReactNode;
+}
+
+/** A message whose title and detail are announced when it appears. */
+export function Alert({ status, title, detail, children }: AlertProps) {
   if (!shared) {
     return (
-      <div className={`mf-alert mf-alert-${status}`} role="alert">
-        <strong>{title}</strong>
+      <div className={`mf-alert mf-alert-${status}`}>
+        <div role="alert">
+          <strong>{title}</strong>
+          {detail && <div>{detail}</div>}
+        </div>
         {children && <div>{children}</div>}
       </div>
     );
   }
   const { Root, Indicator, Content, Title, Description } = shared.Alert;
   return (
-    <Root status={status} role="alert">
+    <Root status={status}>
       <Indicator />
       <Content>
-        <Title>{title}</Title>
+        <div role="alert">
+          <Title>{title}</Title>
+          {detail && <Description>{detail}</Description>}
+        </div>
         {children && <Description>{children}</Description>}
       </Content>
     </Root>

@@ -1,5 +1,7 @@
 import { useCallback, useEffect, useRef, type ComponentType, type ReactNode } from "react";
 
+import { Address } from "../lib/address";
+
 /** The parts used of the router of Airflow's UI, which every plugin of Airflow 3.1 and newer finds in the page. */
 interface Router {
   Link: ComponentType<{ to: string; className?: string; title?: string; children: ReactNode }>;
@@ -15,21 +17,20 @@ export const { Link } = router;
 
 type Change = (before: URLSearchParams) => URLSearchParams;
 
-/**
- * Return the query of the page's address, and a function that changes it.
- *
- * The router's own function starts from the query of the render that made it: of two changes in a row, one is lost.
- */
+/** One for all parts of the page, because they share the address. */
+const address = new Address();
+
+/** Return the query of the page's address, and a function that changes it. */
 export function useQuery(): [URLSearchParams, (change: Change) => void] {
   const [query, setQuery] = router.useSearchParams();
-  const newest = useRef({ query, setQuery });
+  const newest = useRef(setQuery);
   useEffect(() => {
-    newest.current = { query, setQuery };
+    newest.current = setQuery;
+    address.show(query);
   }, [query, setQuery]);
   const change = useCallback((next: Change) => {
-    const query = next(newest.current.query);
-    newest.current.query = query;
-    newest.current.setQuery(() => query, { replace: true });
+    const query = address.change(next);
+    newest.current(() => query, { replace: true });
   }, []);
   return [query, change];
 }

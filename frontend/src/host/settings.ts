@@ -2,7 +2,8 @@ import { useSyncExternalStore } from "react";
 
 /**
  * The settings of the user in Airflow's UI. Airflow hands none of them to a plugin: it keeps the time zone in the
- * browser's storage, and the language in the page's `lang`. Light and dark are of the design tokens of styles.css.
+ * browser's storage, and the language there and in the page's `lang`. Light and dark are of the design tokens of
+ * styles.css.
  */
 
 const TIME_ZONE_KEY = "timezone";
@@ -35,12 +36,23 @@ export function useTimeZone(): string {
   return useSyncExternalStore(onStorage, timeZone);
 }
 
-function onLanguage(changed: () => void): () => void {
-  const observer = new MutationObserver(changed);
-  observer.observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
-  return () => observer.disconnect();
+const LANGUAGE_KEY = "i18nextLng";
+/** The `lang` of Airflow's page before its scripts run. */
+const UNSET = "en";
+
+/** Return the language of Airflow's UI. It sets the page's `lang` to a new choice, but not always to a stored one. */
+export function language(): string {
+  const { lang } = document.documentElement;
+  if (changed || (lang && lang !== UNSET)) return lang || UNSET;
+  return localStorage.getItem(LANGUAGE_KEY) || UNSET;
 }
 
-export function useLanguage(): string {
-  return useSyncExternalStore(onLanguage, () => document.documentElement.lang || "en");
+let changed = false;
+
+/** Call back whenever the language of Airflow's UI changes. */
+export function onLanguage(listener: () => void): void {
+  new MutationObserver(() => {
+    changed = true;
+    listener();
+  }).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
 }

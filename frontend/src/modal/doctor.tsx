@@ -6,7 +6,7 @@ import { Alert, Button, Spinner } from "../host/chakra";
 import { useTexts } from "../i18n";
 import { duration } from "../lib/format";
 import { Dialog } from "../parts/dialog";
-import { Prose, State } from "../parts/small";
+import { English, Prose, State } from "../parts/small";
 
 type Phase = "asked" | "running" | "done";
 
@@ -39,7 +39,7 @@ export function Doctor({ onClose }: { onClose: () => void }) {
         {phase === "asked" && <p>{t("doctor.text")}</p>}
         {findings.length > 0 && <Findings of={findings} />}
         {phase === "running" && <div className="mf-row" role="status"><Spinner /> {t("doctor.running")}</div>}
-        {problem && <Alert status="error" title={t("action.failed", { detail: problem })} />}
+        {problem && <Alert status="error" title={t("action.failed")} detail={<English>{problem}</English>} />}
         {phase === "done" && !problem && (
           <p role="status">{t("doctor.done", { ok: number("ok"), warn: number("warn"), fail: number("fail") })}</p>
         )}
@@ -53,16 +53,16 @@ export function Doctor({ onClose }: { onClose: () => void }) {
 }
 
 function Findings({ of }: { of: Finding[] }) {
-  const { named } = useTexts();
+  const { t, named } = useTexts();
   return (
     <ul className="mf-budgets">
       {of.map((found, index) => (
         <li key={index} className="mf-lines">
           <div className="mf-row">
-            <State of={found.status} label={named("doctor", found.status)} /> <strong>{found.name}</strong>
-            {found.seconds !== null && <span className="mf-muted">{duration(found.seconds)}</span>}
+            <State of={found.status} label={named("doctor", found.status)} /> <strong><English>{found.name}</English></strong>
+            {found.seconds !== null && <span className="mf-muted">{duration(found.seconds, t)}</span>}
           </div>
-          {found.detail && <span>{found.detail}</span>}
+          {found.detail && <English>{found.detail}</English>}
           {found.advice && <p className="mf-note"><Prose>{found.advice}</Prose></p>}
         </li>
       ))}

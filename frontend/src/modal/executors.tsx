@@ -1,8 +1,8 @@
 import type { ExecutorRow, Overview, RelayRow } from "../api/types";
 import { useTexts } from "../i18n";
 import { count, duration } from "../lib/format";
-import { Panel } from "../parts/panel";
-import { Ago, State, Time } from "../parts/small";
+import { Panel, scrollable } from "../parts/panel";
+import { Ago, English, State, Time } from "../parts/small";
 import { Empty, useNow } from "../parts/states";
 
 /** Executors with their last trouble, and relays. */
@@ -20,7 +20,7 @@ export function Executors({ overview }: { overview: Overview }) {
 function Table({ rows }: { rows: ExecutorRow[] }) {
   const { t } = useTexts();
   return (
-    <div className="mf-scroll">
+    <div className="mf-scroll" ref={scrollable}>
       <table className="mf-table">
         <thead>
           <tr>
@@ -59,8 +59,8 @@ function Row({ row }: { row: ExecutorRow }) {
       </td>
       <td>
         <div className="mf-lines">
-          {row.obstacle && <span className="mf-bad">{row.obstacle}</span>}
-          {row.trouble && <span>{row.trouble} <span className="mf-muted"><Ago at={row.trouble_at} /></span></span>}
+          {row.obstacle && <span className="mf-bad"><English>{row.obstacle}</English></span>}
+          {row.trouble && <span><English>{row.trouble}</English> <span className="mf-muted"><Ago at={row.trouble_at} /></span></span>}
           {!row.obstacle && !row.trouble && <span className="mf-muted">{t("executor.none")}</span>}
         </div>
       </td>
@@ -77,8 +77,8 @@ function Relays({ rows }: { rows: RelayRow[] }) {
         <div className="mf-row" key={row.name}>
           <span>{t("relays")}: {row.name}</span>
           {row.silent && <State of="lost" label={t("executor.silent")} title={t("executor.silent.help")} />}
-          <span className="mf-muted">{t("relay.reported", { age: duration(Math.max(0, Math.round(now - row.reported_at))) })}</span>
-          {row.problem && <span className="mf-bad">{row.problem}</span>}
+          <span className="mf-muted">{t("relay.reported", { age: duration(Math.max(0, Math.round(now - row.reported_at)), t) })}</span>
+          {row.problem && <span className="mf-bad"><English>{row.problem}</English></span>}
         </div>
       ))}
     </div>

@@ -2,7 +2,7 @@ import type { LossGroup } from "../api/types";
 import { Link, TASK_TAB, taskPage } from "../host/router";
 import { useTexts } from "../i18n";
 import { Panel } from "../parts/panel";
-import { Ago, Prose, State } from "../parts/small";
+import { Ago, English, Prose, State } from "../parts/small";
 import { Empty } from "../parts/states";
 
 /** The last losses by cause, each with the advice of the table of reasons. */
@@ -21,9 +21,9 @@ function Group({ group }: { group: LossGroup }) {
   return (
     <details className="mf-loss">
       <summary>
-        <State of="lost" label={group.cause} /> {group.what}{" "}
+        <State of="lost" label={<English>{group.cause}</English>} /> <English>{group.what}</English>{" "}
         <span className="mf-muted">
-          {group.number === 1 ? t("losses.number.one") : t("losses.number", { number: group.number })}
+          {t("losses.number", { number: group.number })}
           {group.losses[0] && <> · <Ago at={group.losses[0].at} /></>}
         </span>
       </summary>
@@ -38,7 +38,7 @@ function Group({ group }: { group: LossGroup }) {
                   {loss.dag_id}.{loss.task_id} {loss.run_id}{loss.map_index >= 0 ? ` [${loss.map_index}]` : ""} {t("work.try", { number: loss.try_number })}
                 </Link>
               )}
-              : {loss.reason}
+              : <English>{loss.reason}</English>
             </li>
           ))}
         </ul>

@@ -19,7 +19,6 @@ const EVERY = 10;
 
 /** The page in the navigation: everything that runs, waits, costs and was lost. */
 export function ModalPage() {
-  const { t } = useTexts();
   const overview = usePolled<Overview>("/overview", EVERY);
   const { data } = overview;
   return (
@@ -36,7 +35,6 @@ export function ModalPage() {
         {data && <Budgets rows={data.budgets} />}
       </div>
       {data && <Losses groups={data.losses} />}
-      {!data && overview.error && <p className="mf-hidden">{t("none")}</p>}
     </main>
   );
 }
@@ -47,7 +45,7 @@ function Head({ overview }: { overview: Polled<Overview> }) {
   const { data } = overview;
   return (
     <header className="mf-head">
-      <Heading level={1}>{t("title")}</Heading>
+      <Heading level={1}>Modal</Heading>
       {data && <Place overview={data} />}
       <div className="mf-controls">
         {data && <Age freshness={data.freshness} receivedAt={overview.receivedAt} />}
@@ -76,23 +74,24 @@ function Place({ overview }: { overview: Overview }) {
 function Totals({ overview }: { overview: Overview }) {
   const { t, language } = useTexts();
   const silent = overview.executors.filter((row) => row.silent).length;
-  const sum = overview.profiles.reduce((total, row) => total + row.containers, 0);
+  const unknown = overview.profiles.some((row) => row.containers === null);
+  const sum = unknown ? null : overview.profiles.reduce((total, row) => total + (row.containers ?? 0), 0);
   const of = (name: string) => overview.totals[name] ?? 0;
-  const totals: { name: string; value: number; help?: string; note?: string }[] = [
-    { name: t("total.running"), value: of("running") },
-    { name: t("total.submitted"), value: of("submitted"), help: t("total.submitted.help") },
-    { name: t("total.waiting"), value: of("waiting"), help: t("total.waiting.help") },
-    { name: t("total.containers"), value: sum },
+  const totals: { name: string; value: number | null; help?: string; note?: string }[] = [
+    { name: t("state.running"), value: of("running") },
+    { name: t("state.submitted"), value: of("submitted"), help: t("total.submitted.help") },
+    { name: t("state.waiting"), value: of("waiting"), help: t("total.waiting.help") },
+    { name: t("profile.containers"), value: sum },
   ];
   if (overview.viewer.executors) {
     const note = silent ? t("total.silent", { number: silent }) : "";
-    totals.push({ name: t("total.executors"), value: overview.executors.length, note });
+    totals.push({ name: t("executors"), value: overview.executors.length, note });
   }
   return (
     <dl className="mf-totals">
       {totals.map(({ name, value, help, note }) => (
         <div className="mf-total" key={name} title={help}>
-          <dt>{name}</dt>
+          <dt>{name}{help && <span className="mf-hidden">: {help}</span>}</dt>
           <dd>{count(value, language)}{note && <small className="mf-bad">{note}</small>}</dd>
         </div>
       ))}

@@ -7,11 +7,14 @@ import { useTimeZone } from "../host/settings";
 import { useTexts } from "../i18n";
 import { count, dateTime, dollars } from "../lib/format";
 import { Confirm } from "../parts/dialog";
-import { Panel } from "../parts/panel";
-import { State } from "../parts/small";
+import { Panel, scrollable } from "../parts/panel";
+import { English, State } from "../parts/small";
 import { Empty } from "../parts/states";
 
 type Action = "pause" | "resume" | "drain";
+
+/** Characters of a reason; as in protocol/profile_holds.py. */
+const LONGEST_REASON = 300;
 
 /** The deployed profiles, with pause, resume and drain for those who may. */
 export function Profiles({ overview, onChanged }: { overview: Overview; onChanged: () => void }) {
@@ -23,7 +26,7 @@ export function Profiles({ overview, onChanged }: { overview: Overview; onChange
       {profiles.length === 0 ? (
         <Empty>{t("profiles.none")}</Empty>
       ) : (
-        <div className="mf-scroll">
+        <div className="mf-scroll" ref={scrollable}>
           <table className="mf-table">
             <Columns manage={viewer.manage} />
             <tbody>
@@ -39,8 +42,9 @@ export function Profiles({ overview, onChanged }: { overview: Overview; onChange
           title={t(`profile.${asked.action}.title`, { name: asked.name })}
           text={t(`profile.${asked.action}.text`)}
           verb={t(`profile.${asked.action}`)}
-          act={async () => {
-            await post<ProfileAnswer>(`/actions/profile${pathOf(asked.name, asked.action)}`);
+          {...(asked.action === "resume" ? {} : { question: t("profile.reason.ask"), longest: LONGEST_REASON })}
+          act={async (reason) => {
+            await post<ProfileAnswer>(`/actions/profile${pathOf(asked.name, asked.action)}`, reason ? { reason } : {});
             return "";
           }}
           onClose={(done) => {
@@ -64,10 +68,10 @@ function Columns({ manage }: { manage: boolean }) {
         <th scope="col" className="mf-number">{t("state.running")}</th>
         <th scope="col" className="mf-number">{t("state.submitted")}</th>
         <th scope="col" className="mf-number">{t("state.waiting")}</th>
-        <th scope="col" className="mf-number" title={t("profile.backlog.help")}>{t("profile.backlog")}</th>
+        <th scope="col" className="mf-number" title={t("profile.backlog.help")}>{t("profile.backlog")}<span className="mf-hidden">: {t("profile.backlog.help")}</span></th>
         <th scope="col">{t("profile.resources")}</th>
         <th scope="col">{t("profile.limits")}</th>
-        <th scope="col" className="mf-number" title={t("profile.price.help")}>{t("profile.price")}</th>
+        <th scope="col" className="mf-number" title={t("profile.price.help")}>{t("profile.price")}<span className="mf-hidden">: {t("profile.price.help")}</span></th>
         {manage && <th scope="col">{t("profile.actions")}</th>}
       </tr>
     </thead>
@@ -78,7 +82,7 @@ function Row({ row, manage, ask }: { row: ProfileRow; manage: boolean; ask: (act
   const { language } = useTexts();
   return (
     <tr>
-      <th scope="row">{row.name}{row.problem && <div className="mf-bad">{row.problem}</div>}</th>
+      <th scope="row">{row.name}{row.problem && <div className="mf-bad"><English>{row.problem}</English></div>}</th>
       <td><ProfileState row={row} /></td>
       {[row.containers, row.running, row.submitted, row.waiting, row.backlog].map((value, index) => (
         <td key={index} className="mf-number">{count(value, language)}</td>
@@ -100,6 +104,7 @@ function ProfileState({ row }: { row: ProfileRow }) {
       {row.state_by && (
         <div className="mf-muted">{t("profile.stateBy", { by: row.state_by, time: dateTime(row.state_since, zone) })}</div>
       )}
+      {row.state_reason && <div className="mf-words">{t("profile.reason", { reason: row.state_reason })}</div>}
     </>
   );
 }
@@ -110,7 +115,7 @@ function Pairs({ of }: { of: Record<string, string> }) {
   return (
     <div className="mf-lines">
       {pairs.map(([name, value]) => (
-        <span key={name}><span className="mf-muted">{name.replaceAll("_", " ")}</span> {value}</span>
+        <span key={name}><English><span className="mf-muted">{name.replaceAll("_", " ")}</span> {value}</English></span>
       ))}
     </div>
   );

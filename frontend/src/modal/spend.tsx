@@ -6,7 +6,7 @@ import { useQuery } from "../host/router";
 import { useTexts } from "../i18n";
 import { count, dollars } from "../lib/format";
 import { firstDay } from "../lib/days";
-import { Panel } from "../parts/panel";
+import { Panel, scrollable } from "../parts/panel";
 import { Empty, Loading, Problems } from "../parts/states";
 import { color, StackedBars } from "./stacked-bars";
 
@@ -43,7 +43,7 @@ export function SpendPanel() {
             ))}
           </div>
           <select className="mf-select" aria-label={t("spend.day")} value={days} onChange={(event) => set("days", event.target.value)}>
-            {SPANS.map((span) => <option key={span} value={span}>{t("spend.days", { days: span })}</option>)}
+            {SPANS.map((span) => <option key={span} value={span}>{t("spend.days", { number: span })}</option>)}
           </select>
         </>
       }
@@ -69,7 +69,7 @@ function Figures({ spend, by }: { spend: Spend; by: Way }) {
         <Empty>{t("spend.none")}</Empty>
       ) : (
         <>
-          <p>{t("spend.total", { dollars: dollars(spend.total, language), days: spend.days.length, calls: count(spend.calls, language) })}</p>
+          <p>{[dollars(spend.total, language), t("spend.days", { number: spend.days.length }), t("spend.calls.number", { number: spend.calls })].join(" · ")}</p>
           <StackedBars days={spend.days} series={spend.series} label={t("spend.chart")} />
           {by !== "day" && <Totals series={spend.series} />}
         </>
@@ -85,13 +85,13 @@ function Totals({ series }: { series: Series[] }) {
   const [all, setAll] = useState(false);
   const shown = all ? series : series.slice(0, 6);
   return (
-    <div className="mf-scroll">
+    <div className="mf-scroll" ref={scrollable}>
       <table className="mf-table">
         <thead>
           <tr>
             <th scope="col">{t("spend.series")}</th>
             <th scope="col" className="mf-number">{t("spend.calls")}</th>
-            <th scope="col" className="mf-number">{t("spend.sum")}</th>
+            <th scope="col" className="mf-number">{t("spend.total")}</th>
           </tr>
         </thead>
         <tbody>

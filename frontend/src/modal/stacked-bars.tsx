@@ -26,7 +26,7 @@ export function StackedBars({ days, series, label }: { days: string[]; series: S
   const step = (WIDTH - LEFT) / Math.max(1, days.length);
   const every = Math.ceil(days.length / 10);
   return (
-    <svg className="mf-chart" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${label}: ${summary(days, sums, language)}`}>
+    <svg className="mf-chart" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} direction="ltr" role="img" aria-label={`${label}: ${summary(days, sums, language)}`}>
       {marks.map((mark) => (
         <g key={mark}>
           <line className="mf-grid" x1={LEFT} x2={WIDTH} y1={y(mark)} y2={y(mark)} />

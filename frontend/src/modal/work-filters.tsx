@@ -16,7 +16,7 @@ export function WorkFilters({ filters, table, change }: { filters: Filters; tabl
     change({ state: filters.state.includes(state) ? filters.state.filter((other) => other !== state) : [...filters.state, state] });
   return (
     <div className="mf-panel-head">
-      <div className="mf-chips" role="group" aria-label={t("work.state")}>
+      <div className="mf-chips" role="group" aria-label={t("profile.state")}>
         {STATES.map((state) => (
           <button key={state} type="button" className="mf-chip" aria-pressed={filters.state.includes(state)} onClick={() => toggle(state)}>
             {named("state", state)} {table && count(table.states[state] ?? 0, language)}

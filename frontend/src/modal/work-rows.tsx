@@ -6,7 +6,7 @@ import { useTexts, type Key } from "../i18n";
 import { nextSort } from "../lib/filters";
 import { shownRows, type Shown } from "../lib/rows";
 import type { Work } from "../lib/work";
-import { Elapsed, ModalId, State, Time } from "../parts/small";
+import { Elapsed, English, ModalId, State, Time } from "../parts/small";
 import { useNow } from "../parts/states";
 
 /** Pixels; as in styles.css. */
@@ -14,10 +14,10 @@ const ROW = 36;
 
 const COLUMNS: { sort: string; text: Key; width: string }[] = [
   { sort: "label", text: "work.task", width: "30%" },
-  { sort: "state", text: "work.state", width: "6.5rem" },
+  { sort: "state", text: "profile.state", width: "6.5rem" },
   { sort: "since", text: "work.since", width: "11rem" },
   { sort: "", text: "work.for", width: "7rem" },
-  { sort: "profile", text: "work.profile", width: "9rem" },
+  { sort: "profile", text: "profile", width: "9rem" },
   { sort: "reason", text: "work.reason", width: "28%" },
   { sort: "container_id", text: "work.place", width: "17%" },
 ];
@@ -38,6 +38,7 @@ export function WorkRows({ rows, links, cancellable, sort, onSort, selected, onS
   const box = useRef<HTMLDivElement>(null);
   const shown = useShownRows(box, rows.length);
   const now = useNow();
+  const order = useSorted(sort);
   const dags = new Set(cancellable);
   const toggle = (id: string) => {
     const next = new Set(selected);
@@ -45,43 +46,54 @@ export function WorkRows({ rows, links, cancellable, sort, onSort, selected, onS
     onSelect(next);
   };
   return (
-    // It scrolls by keys, so it takes the focus.
-    <div className="mf-work" ref={box} tabIndex={0} role="region" aria-label={t("work")}>
-      <table className="mf-table" aria-rowcount={rows.length + 1}>
-        <colgroup>
-          {dags.size > 0 && <col style={{ width: "2.75rem" }} />}
-          {COLUMNS.map((column) => <col key={column.text} style={{ width: column.width }} />)}
-        </colgroup>
-        <thead>
-          <tr aria-rowindex={1}>
-            {dags.size > 0 && <th scope="col"><span className="mf-hidden">{t("work.cancel.none")}</span></th>}
-            {COLUMNS.map((column) => <Column key={column.text} {...column} order={sort} onSort={onSort} />)}
-          </tr>
-        </thead>
-        <tbody>
-          <Space rows={shown.first} />
-          {rows.slice(shown.first, shown.last).map((row, index) => (
-            <tr key={row.work_id || shown.first + index} aria-rowindex={shown.first + index + 2}>
-              {dags.size > 0 && (
-                <td>
-                  {dags.has(row.dag_id) && (
-                    <input
-                      type="checkbox"
-                      checked={selected.has(row.work_id)}
-                      aria-label={t("work.select", { label: row.label })}
-                      onChange={() => toggle(row.work_id)}
-                    />
-                  )}
-                </td>
-              )}
-              <Cells row={row} links={links} now={now} />
+    <>
+      <p className="mf-hidden" role="status">{order}</p>
+      {/* It scrolls by keys, so it takes the focus. */}
+      <div className="mf-work" ref={box} tabIndex={0} role="group" aria-label={t("work")}>
+        <table className="mf-table" aria-rowcount={rows.length + 1}>
+          <colgroup>
+            {dags.size > 0 && <col style={{ width: "2.75rem" }} />}
+            {COLUMNS.map((column) => <col key={column.text} style={{ width: column.width }} />)}
+          </colgroup>
+          <thead>
+            <tr aria-rowindex={1}>
+              {dags.size > 0 && <th scope="col"><span className="mf-hidden">{t("work.cancel")}</span></th>}
+              {COLUMNS.map((column) => <Column key={column.text} {...column} order={sort} onSort={onSort} />)}
             </tr>
-          ))}
-          <Space rows={rows.length - shown.last} />
-        </tbody>
-      </table>
-    </div>
+          </thead>
+          <tbody>
+            <Space rows={shown.first} />
+            {rows.slice(shown.first, shown.last).map((row, index) => (
+              <tr key={row.work_id || shown.first + index} aria-rowindex={shown.first + index + 2}>
+                {dags.size > 0 && (
+                  <td>
+                    {dags.has(row.dag_id) && (
+                      <input
+                        type="checkbox"
+                        checked={selected.has(row.work_id)}
+                        aria-label={t("work.select", { label: row.label })}
+                        onChange={() => toggle(row.work_id)}
+                      />
+                    )}
+                  </td>
+                )}
+                <Cells row={row} links={links} now={now} />
+              </tr>
+            ))}
+            <Space rows={rows.length - shown.last} />
+          </tbody>
+        </table>
+      </div>
+    </>
   );
+}
+
+/** Return the order of the rows in words: a screen reader does not read `aria-sort` when it changes. */
+function useSorted(sort: string): string {
+  const { t } = useTexts();
+  const column = COLUMNS.find((one) => one.sort && one.sort === sort.replace(/^-/, ""));
+  if (!column) return "";
+  return t(sort.startsWith("-") ? "work.sorted.down" : "work.sorted.up", { column: t(column.text) });
 }
 
 function useShownRows(box: React.RefObject<HTMLDivElement | null>, total: number): Shown {
@@ -129,16 +141,16 @@ const Cells = memo(function Cells({ row, links, now }: { row: Work; links: Links
     <>
       <td title={row.label}>
         {row.dag_id ? (
-          <Link className="mf-link" to={`${taskPage(row.dag_id, row.run_id, row.task_id, row.map_index)}/${TASK_TAB}`}>{row.label}</Link>
+          <Link className="mf-link" to={`${taskPage(row.dag_id, row.run_id, row.task_id, row.map_index)}/${TASK_TAB}`}><English>{row.label}</English></Link>
         ) : (
-          row.label
+          <English>{row.label}</English>
         )}
       </td>
       <td><State of={row.state} /></td>
       <td><Time at={row.since} /></td>
       <td><Elapsed since={row.since} now={now} /></td>
       <td title={row.profile}>{row.profile}</td>
-      <td title={row.reason}>{row.reason || "–"}</td>
+      <td title={row.reason}>{row.reason ? <English>{row.reason}</English> : "–"}</td>
       <td title={row.container_id || row.function_call_id || row.executor}><Place row={row} links={links} /></td>
     </>
   );

@@ -1,4 +1,4 @@
-import { useDeferredValue, useEffect, useMemo, useState } from "react";
+import { useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
 
 import { post } from "../api/client";
 import { usePolled } from "../api/polling";
@@ -33,6 +33,7 @@ export function WorkPanel() {
   const change = (next: Partial<Filters>) => setQuery((before) => withFilters(before, next));
   const rows = useWork(useDeferredValue(data));
   useForgotten(rows, selected, setSelected);
+  const found = useFound(data, filters);
 
   return (
     <Panel
@@ -43,13 +44,14 @@ export function WorkPanel() {
           {data && <Age freshness={data.freshness} receivedAt={polled.receivedAt} />}
           {data && data.cancellable.length > 0 && (
             <Button colorPalette="red" disabled={selected.size === 0} title={t("work.cancel.help")} onClick={() => setAsking(true)}>
-              {selected.size ? t("work.cancel", { number: selected.size }) : t("work.cancel.none")}
+              {selected.size ? t("work.cancel.number", { number: selected.size }) : t("work.cancel")}
             </Button>
           )}
         </>
       }
     >
       <WorkFilters filters={filters} table={data} change={change} />
+      <p className="mf-hidden" role="status">{found}</p>
       {polled.error && <div className="mf-body"><Problems polled={polled} /></div>}
       {!data && !polled.error && <Loading />}
       {data && rows.length === 0 && (
@@ -93,12 +95,27 @@ function useForgotten(rows: Work[], selected: ReadonlySet<string>, setSelected: 
   }, [rows, selected, setSelected]);
 }
 
+/** Return the number of rows found, in words that change with the filters and not with the work. */
+function useFound(table: WorkTable | undefined, filters: Filters): string {
+  const { t } = useTexts();
+  const asked = workPath({ ...filters, sort: "" });
+  const before = useRef(asked);
+  const [found, setFound] = useState("");
+  useEffect(() => {
+    if (!table || before.current === asked) return;
+    before.current = asked;
+    setFound(t("work.matched", { matched: table.matched, total: table.total }));
+    // Not whenever the filters change: the table is then still that of the filters before.
+  }, [table]);
+  return found;
+}
+
 function Counts({ table, filtered }: { table: WorkTable; filtered: boolean }) {
   const { t, language } = useTexts();
   const { matched, total, unlisted, rows } = table;
   const texts = [filtered ? t("work.matched", { matched: count(matched, language), total: count(total, language) }) : count(total, language)];
-  if (rows.length < matched) texts.push(t("work.listed", { number: count(rows.length, language) }));
-  if (unlisted > 0) texts.push(t("work.unlisted", { number: count(unlisted, language) }));
+  if (rows.length < matched) texts.push(t("work.listed", { number: rows.length }));
+  if (unlisted > 0) texts.push(t("work.unlisted", { number: unlisted }));
   return <>{texts.join(" · ")}</>;
 }
 
@@ -108,9 +125,9 @@ function CancelDialog({ ids, onClose }: { ids: string[]; onClose: (done: boolean
   return (
     <Confirm
       danger
-      title={ids.length === 1 ? t("work.cancel.title.one") : t("work.cancel.title", { number: ids.length })}
+      title={t("work.cancel.title", { number: ids.length })}
       text={`${t("work.cancel.text")}${ids.length > MOST_CANCELLED ? ` ${t("work.cancel.most", { number: MOST_CANCELLED })}` : ""}`}
-      verb={t("work.cancel", { number: cancelled.length })}
+      verb={t("work.cancel.number", { number: cancelled.length })}
       act={async () => <Cancelled answer={await post<CancelAnswer>("/actions/cancel", { work_ids: cancelled })} />}
       onClose={onClose}
     />

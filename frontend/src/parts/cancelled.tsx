@@ -1,5 +1,6 @@
 import type { CancelAnswer } from "../api/types";
 import { useTexts } from "../i18n";
+import { English } from "./small";
 
 /** The results of a cancellation. */
 export function Cancelled({ answer }: { answer: CancelAnswer }) {
@@ -10,7 +11,7 @@ export function Cancelled({ answer }: { answer: CancelAnswer }) {
         <li key={result.work_id}>
           <code className="mf-id">{result.work_id}</code>{" "}
           {!result.done && <strong className="mf-bad">{t("action.notDone")}: </strong>}
-          {result.how}
+          <English>{result.how}</English>
         </li>
       ))}
     </ul>

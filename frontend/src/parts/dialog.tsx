@@ -1,7 +1,8 @@
-import { useEffect, useId, useRef, useState, type ReactNode } from "react";
+import { useId, useLayoutEffect, useRef, useState, type ReactNode } from "react";
 
 import { Alert, Button, Heading, Spinner } from "../host/chakra";
 import { useTexts } from "../i18n";
+import { English } from "./small";
 
 /**
  * A dialog of the browser's own: it holds the focus, Escape closes it, and the focus goes back to where it was.
@@ -9,7 +10,8 @@ import { useTexts } from "../i18n";
 export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ReactNode }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  // A layout effect closes it while it is still in the page: otherwise, the focus does not go back.
+  useLayoutEffect(() => {
     const element = dialog.current;
     element?.showModal();
     return () => element?.close();
@@ -27,22 +29,26 @@ interface Confirmation {
   text: string;
   verb: string;
   danger?: boolean;
-  /** Does it. The text that it returns is shown, if it is not empty. */
-  act: () => Promise<ReactNode>;
+  /** A question with a text as its answer, of at most so many characters. */
+  question?: string;
+  longest?: number;
+  /** Does it, with the answer to the question. The text that it returns is shown, if it is not empty. */
+  act: (words: string) => Promise<ReactNode>;
   onClose: (done: boolean) => void;
 }
 
 /** Ask before an action, and show its result. */
-export function Confirm({ title, text, verb, danger = false, act, onClose }: Confirmation) {
+export function Confirm({ title, text, verb, danger = false, question, longest, act, onClose }: Confirmation) {
   const { t } = useTexts();
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
+  const [words, setWords] = useState("");
   const [result, setResult] = useState<ReactNode>(null);
   const run = async () => {
     setBusy(true);
     setProblem("");
     try {
-      const answer = await act();
+      const answer = await act(words.trim());
       if (answer) setResult(answer);
       else onClose(true);
     } catch (error) {
@@ -64,7 +70,13 @@ export function Confirm({ title, text, verb, danger = false, act, onClose }: Con
     <Dialog title={title} onClose={() => !busy && onClose(false)}>
       <div className="mf-dialog-body">
         <p>{text}</p>
-        {problem && <Alert status="error" title={t("action.failed", { detail: problem })} />}
+        {question && (
+          <label className="mf-question">
+            {question}
+            <input className="mf-input" value={words} maxLength={longest} disabled={busy} onChange={(event) => setWords(event.target.value)} />
+          </label>
+        )}
+        {problem && <Alert status="error" title={t("action.failed")} detail={<English>{problem}</English>} />}
       </div>
       <div className="mf-dialog-foot">
         {busy && <Spinner />}

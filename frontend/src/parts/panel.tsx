@@ -16,3 +16,12 @@ export function Panel({ title, note, controls, children }: { title: ReactNode; n
     </section>
   );
 }
+
+/** For `ref`: a box that is wider than its place takes the focus, so that keys scroll it in every browser. */
+export function scrollable(box: HTMLElement | null): void {
+  if (!box) return;
+  new ResizeObserver(() => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }).observe(box);
+}

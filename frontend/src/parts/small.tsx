@@ -27,7 +27,7 @@ const COLORS: Record<string, string> = {
 };
 
 /** A state with its colour. The word is always there: the colour alone tells nothing to many. */
-export function State({ of, label, title }: { of: string; label?: string; title?: string }) {
+export function State({ of, label, title }: { of: string; label?: ReactNode; title?: string }) {
   const { named } = useTexts();
   return <Badge colorPalette={COLORS[of] ?? "gray"} title={title}>{label ?? named("state", of)}</Badge>;
 }
@@ -36,12 +36,13 @@ export function State({ of, label, title }: { of: string; label?: string; title?
 export function Time({ at, fraction = false }: { at: number; fraction?: boolean }) {
   const zone = useTimeZone();
   if (!at) return <>–</>;
-  return <time dateTime={new Date(at * 1000).toISOString()} title={zone}>{dateTime(at, zone, fraction)}</time>;
+  return <time dir="ltr" dateTime={new Date(at * 1000).toISOString()} title={zone}>{dateTime(at, zone, fraction)}</time>;
 }
 
 /** The time since a moment, which moves on. */
 export function Elapsed({ since, now }: { since: number; now: number }) {
-  return <>{since ? duration(Math.floor(Math.max(0, now - since))) : "–"}</>;
+  const { t } = useTexts();
+  return <>{since ? duration(Math.floor(Math.max(0, now - since)), t) : "–"}</>;
 }
 
 export function Ago({ at }: { at: number }) {
@@ -49,7 +50,7 @@ export function Ago({ at }: { at: number }) {
   const zone = useTimeZone();
   const now = useNow(5);
   if (!at) return <>–</>;
-  return <span title={dateTime(at, zone)}>{t("ago", { duration: duration(Math.floor(Math.max(0, now - at))) })}</span>;
+  return <span title={dateTime(at, zone)}>{t("ago", { duration: duration(Math.floor(Math.max(0, now - at)), t) })}</span>;
 }
 
 /** An object of Modal: a link to its page on the dashboard if it has one, and its id otherwise. */
@@ -63,7 +64,12 @@ export function ModalId({ id, page }: { id: string; page: string }) {
   );
 }
 
-/** Text with addresses as links, as advice has it. */
+/** A text of the server, such as a reason: it is English in every language. */
+export function English({ children }: { children: ReactNode }) {
+  return <span lang="en" dir="ltr">{children}</span>;
+}
+
+/** Text of the server with addresses as links, as advice has it. */
 export function Prose({ children }: { children: string }) {
   const parts: ReactNode[] = children.split(/(https?:\/\/[^\s)]+[^\s).,;:])/g).map((part, index) =>
     index % 2 ? (
@@ -72,5 +78,5 @@ export function Prose({ children }: { children: string }) {
       part
     ),
   );
-  return <>{parts}</>;
+  return <English>{parts}</English>;
 }

@@ -7,6 +7,7 @@ import { Alert, Spinner } from "../host/chakra";
 import { useTimeZone } from "../host/settings";
 import { useTexts, type Key } from "../i18n";
 import { dateTime, duration } from "../lib/format";
+import { English } from "./small";
 
 /** Seconds from which data counts as old. */
 const STALE = 120;
@@ -52,7 +53,7 @@ export function Age({ freshness, receivedAt }: { freshness: Freshness; receivedA
   const old = age > STALE;
   return (
     <span className={old ? "mf-old" : "mf-muted"} title={dateTime(freshness.read_at, zone)}>
-      {t("fresh.read", { age: duration(Math.round(age)) })}
+      {t("fresh.read", { age: duration(Math.round(age), t) })}
     </span>
   );
 }
@@ -63,23 +64,22 @@ export function Problems<T extends { freshness: Freshness }>({ polled }: { polle
   const zone = useTimeZone();
   const now = useNow(10);
   const { data, error, receivedAt } = polled;
-  const since = duration(Math.max(0, Math.round(now - receivedAt / 1000)));
+  const since = duration(Math.max(0, Math.round(now - receivedAt / 1000)), t);
   const freshness = data?.freshness;
   return (
     <>
       {error && (
-        <Alert status={error.status === 404 ? "info" : "error"} title={t(reasonOf(error))}>
-          {error.status !== 401 && error.message} {data && t("problem.old", { age: since })}
+        <Alert status={error.status === 404 ? "info" : "error"} title={t(reasonOf(error))} detail={error.status !== 401 && <English>{error.message}</English>}>
+          {data && t("problem.old", { age: since })}
         </Alert>
       )}
       {freshness?.problem && (
-        <Alert status="warning" title={t("problem.modal")}>
-          <p>{freshness.problem}</p>
+        <Alert status="warning" title={t("problem.modal")} detail={<English>{freshness.problem}</English>}>
           <p>
             {freshness.read_at
               ? t("problem.modal.old", {
                   time: dateTime(freshness.read_at, zone),
-                  age: duration(Math.round(freshness.age + Math.max(0, now - receivedAt / 1000))),
+                  age: duration(Math.round(freshness.age + Math.max(0, now - receivedAt / 1000)), t),
                 })
               : t("problem.modal.none")}
           </p>

@@ -3,6 +3,7 @@ import { useTexts } from "../i18n";
 import { count, dollars, duration } from "../lib/format";
 import { percent } from "../lib/scale";
 import { Empty } from "../parts/states";
+import { scrollable } from "../parts/panel";
 
 /** The cost of each task, the dearest first, with its share as a bar. */
 export function Costs({ rows }: { rows: TaskCost[] }) {
@@ -10,7 +11,7 @@ export function Costs({ rows }: { rows: TaskCost[] }) {
   if (rows.length === 0) return <Empty>{t("run.path.none")}</Empty>;
   const most = Math.max(...rows.map((row) => row.dollars ?? 0));
   return (
-    <div className="mf-scroll">
+    <div className="mf-scroll" ref={scrollable}>
       <table className="mf-table">
         <thead>
           <tr>
@@ -18,7 +19,7 @@ export function Costs({ rows }: { rows: TaskCost[] }) {
             <th scope="col" className="mf-number">{t("run.costs.calls")}</th>
             <th scope="col" className="mf-number">{t("run.costs.tries")}</th>
             <th scope="col" className="mf-number">{t("run.costs.seconds")}</th>
-            <th scope="col" className="mf-number">{t("run.costs.dollars")}</th>
+            <th scope="col" className="mf-number">{t("part.cost")}</th>
           </tr>
         </thead>
         <tbody>
@@ -32,7 +33,7 @@ export function Costs({ rows }: { rows: TaskCost[] }) {
               </th>
               <td className="mf-number">{count(row.calls, language)}</td>
               <td className="mf-number">{count(row.tries, language)}</td>
-              <td className="mf-number">{duration(row.seconds)}</td>
+              <td className="mf-number">{duration(row.seconds, t)}</td>
               <td className="mf-number">{dollars(row.dollars, language)}</td>
             </tr>
           ))}

@@ -3,6 +3,7 @@ import { Link, TASK_TAB, taskPage } from "../host/router";
 import { useTexts } from "../i18n";
 import { duration } from "../lib/format";
 import { Time } from "../parts/small";
+import { scrollable } from "../parts/panel";
 import { Empty } from "../parts/states";
 
 /** The tasks that the end of the run waited for. */
@@ -10,7 +11,7 @@ export function CriticalPath({ run }: { run: RunAnswer }) {
   const { t } = useTexts();
   if (run.critical_path.length === 0) return <Empty>{t("run.path.none")}</Empty>;
   return (
-    <div className="mf-scroll">
+    <div className="mf-scroll" ref={scrollable}>
       <table className="mf-table">
         <thead>
           <tr>
@@ -29,8 +30,8 @@ export function CriticalPath({ run }: { run: RunAnswer }) {
                 </Link>
               </th>
               <td className="mf-nowrap"><Time at={step.begins} /></td>
-              <td className="mf-number">{duration(step.wait)}</td>
-              <td className="mf-number">{duration(step.ends - step.begins)}</td>
+              <td className="mf-number">{duration(step.wait, t)}</td>
+              <td className="mf-number">{duration(step.ends - step.begins, t)}</td>
             </tr>
           ))}
         </tbody>

@@ -5,10 +5,11 @@ import { Button } from "../host/chakra";
 import { Link, TASK_TAB, taskPage } from "../host/router";
 import { useTimeZone } from "../host/settings";
 import { useTexts, type Key } from "../i18n";
-import { clockTime, count, duration } from "../lib/format";
+import { clockTime, duration } from "../lib/format";
 import { stacked } from "../lib/lanes";
 import { percent, timeTicks } from "../lib/scale";
 import { ModalId } from "../parts/small";
+import { scrollable } from "../parts/panel";
 
 /** Pixels of one row of bars. */
 const ROW = 26;
@@ -25,7 +26,7 @@ function colorOf(bar: Bar): string {
 
 /** Containers over time. The hatched beginning of a bar is a cold start; a frame marks the critical path. */
 export function Gantt({ run }: { run: RunAnswer }) {
-  const { t, language } = useTexts();
+  const { t } = useTexts();
   const [all, setAll] = useState(false);
   const shown = all ? run.containers : run.containers.slice(0, FIRST);
   const seconds = run.ends - run.begins;
@@ -34,17 +35,17 @@ export function Gantt({ run }: { run: RunAnswer }) {
   return (
     <div className="mf-body">
       <Legend />
-      <div className="mf-scroll mf-gantt-box">
+      <div className="mf-scroll mf-gantt-box" ref={scrollable}>
         <div role="list" aria-label={t("run.gantt")} style={{ "--mf-step": `${step}%` } as CSSProperties}>
           <div className="mf-gantt" aria-hidden>
-            <div className="mf-lane-name mf-muted">{t("run.container")}</div>
+            <div className="mf-lane-name mf-muted">{t("part.container")}</div>
             <Axis ticks={ticks} run={run} seconds={seconds} />
           </div>
           {shown.map((container) => <Lane key={container.container_id} container={container} run={run} />)}
         </div>
       </div>
       {shown.length < run.containers.length && (
-        <div><Button onClick={() => setAll(true)}>{t("run.showAll", { number: count(run.containers.length, language) })}</Button></div>
+        <div><Button onClick={() => setAll(true)}>{t("run.showAll", { number: run.containers.length })}</Button></div>
       )}
     </div>
   );
@@ -52,11 +53,12 @@ export function Gantt({ run }: { run: RunAnswer }) {
 
 function Axis({ ticks, run, seconds }: { ticks: number[]; run: RunAnswer; seconds: number }) {
   const zone = useTimeZone();
+  const { t } = useTexts();
   return (
     <div className="mf-axis mf-lane">
       {ticks.map((tick) => (
         <span key={tick} title={clockTime(run.begins + tick, zone)} style={{ insetInlineStart: `${percent(tick, 0, seconds)}%` }}>
-          {duration(tick)}
+          {duration(tick, t)}
         </span>
       ))}
     </div>
@@ -86,13 +88,13 @@ const Lane = memo(function Lane({ container, run }: { container: ContainerRow; r
 });
 
 function Call({ bar, run, style }: { bar: Bar; run: RunAnswer; style: CSSProperties }) {
-  const { t } = useTexts();
+  const { t, named } = useTexts();
   const task = bar.map_index >= 0 ? `${bar.task_id} [${bar.map_index}]` : bar.task_id;
   const text = t("run.bar", {
     task,
-    outcome: bar.running ? t("state.running") : bar.outcome.replaceAll("_", " "),
-    duration: duration(bar.ends - bar.begins),
-    start: duration(bar.ready - bar.begins),
+    outcome: named("state", bar.running ? "running" : bar.outcome),
+    duration: duration(bar.ends - bar.begins, t),
+    start: duration(bar.ready - bar.begins, t),
     kind: t(bar.cold ? "run.cold" : "run.warm"),
   });
   const start = percent(bar.ready, bar.begins, bar.ends);
@@ -100,7 +102,7 @@ function Call({ bar, run, style }: { bar: Bar; run: RunAnswer; style: CSSPropert
     <div className={`mf-call${bar.critical ? " mf-critical" : ""}`} style={{ ...style, background: colorOf(bar) }}>
       <div className={bar.cold ? "mf-cold" : "mf-start"} style={{ width: `${start}%` }} />
       <Link className="mf-call-label" title={text} to={`${taskPage(run.dag_id, run.run_id, bar.task_id, bar.map_index)}/${TASK_TAB}`}>
-        {task}<span className="mf-hidden">{text}</span>
+        <span aria-hidden>{task}</span><span className="mf-hidden">{text}</span>
       </Link>
     </div>
   );

@@ -5,7 +5,7 @@ import { usePolled } from "../api/polling";
 import type { RunAnswer } from "../api/types";
 import { Button } from "../host/chakra";
 import { useTexts } from "../i18n";
-import { count, dollars, duration } from "../lib/format";
+import { dollars, duration } from "../lib/format";
 import { Panel } from "../parts/panel";
 import { Age, Empty, Loading, Problems } from "../parts/states";
 import { Costs } from "./costs";
@@ -52,13 +52,12 @@ export function RunTab({ dag, run }: { dag: string; run: string }) {
 
 function Summary({ run }: { run: RunAnswer }) {
   const { t, language } = useTexts();
-  const number = (of: number) => ({ number: count(of, language) });
   const { containers, cold_starts: cold, waiting } = run;
   const texts = [
-    run.ends > run.begins && duration(run.ends - run.begins),
-    t(containers.length === 1 ? "run.containers.one" : "run.containers", number(containers.length)),
-    t(cold === 1 ? "run.coldStarts.one" : "run.coldStarts", number(cold)),
-    waiting > 0 && t("run.waiting", number(waiting)),
+    run.ends > run.begins && duration(run.ends - run.begins, t),
+    t("run.containers", { number: containers.length }),
+    t("run.coldStarts", { number: cold }),
+    waiting > 0 && t("run.waiting", { number: waiting }),
     run.dollars !== null && dollars(run.dollars, language),
     !run.complete && t("incomplete"),
   ];

@@ -2,6 +2,7 @@ import type { Amounts, Links, Part } from "../api/types";
 import { useTexts } from "../i18n";
 import { cores, dollars, duration, memory } from "../lib/format";
 import { ModalId, Prose, State } from "../parts/small";
+import { scrollable } from "../parts/panel";
 import { Sparks } from "./sparks";
 import { TimeLine } from "./time-line";
 
@@ -12,7 +13,7 @@ export function PartView({ part, parts, links }: { part: Part; parts: number; li
     <article className="mf-part">
       <div className="mf-row">
         {parts > 1 && <strong title={t("try.part.help")}>{t("try.part", { number: part.number, parts })}</strong>}
-        <State of={part.outcome || part.state} {...(part.outcome ? { label: part.outcome.replaceAll("_", " ") } : {})} />
+        <State of={part.outcome || part.state} />
         {part.container_id && <span className="mf-muted">{t(part.cold ? "part.cold" : "part.warm")}</span>}
       </div>
       {part.reason && <Reason part={part} />}
@@ -21,7 +22,7 @@ export function PartView({ part, parts, links }: { part: Part; parts: number; li
         <Places part={part} links={links} />
         <Resources part={part} />
       </div>
-      <Sparks samples={part.samples} limit={part.granted.memory_limit_mib} />
+      <Sparks part={part} />
     </article>
   );
 }
@@ -49,8 +50,7 @@ function Places({ part, links }: { part: Part; links: Links }) {
       <dd>{part.profile || "–"}</dd>
       <dt>{t("part.image")}</dt>
       <dd className="mf-id">{part.image || "–"}</dd>
-      <dt>{t("part.executor")}</dt>
-      <dd>{part.executor || "–"}</dd>
+      {part.executor && <><dt>{t("part.executor")}</dt><dd>{part.executor}</dd></>}
       {part.submissions > 1 && <><dt>{t("part.submissions")}</dt><dd>{part.submissions}</dd></>}
       <dt>{t("part.cost")}</dt>
       <dd>{cost}</dd>
@@ -64,16 +64,16 @@ interface Line {
 }
 
 function Resources({ part }: { part: Part }) {
-  const { t } = useTexts();
+  const { t, language } = useTexts();
   const yesOrNo = (value: boolean | null) => (value === null ? "–" : t(value ? "yes" : "no"));
   const lines: Line[] = [
-    { name: t("part.cpu"), cell: (of) => (of.cpu_peak === null ? cores(of.cpu) : t("part.cpu.peak", { average: cores(of.cpu), peak: cores(of.cpu_peak) })) },
+    { name: t("part.cpu"), cell: (of) => (of.cpu_peak === null ? cores(of.cpu, language) : t("part.cpu.peak", { average: cores(of.cpu, language), peak: cores(of.cpu_peak, language) })) },
     {
       name: t("part.memory"),
-      cell: (of) => (of.memory_limit_mib === null ? memory(of.memory_mib) : t("part.memory.limit", { memory: memory(of.memory_mib), limit: memory(of.memory_limit_mib) })),
+      cell: (of) => (of.memory_limit_mib === null ? memory(of.memory_mib, language) : t("part.memory.limit", { memory: memory(of.memory_mib, language), limit: memory(of.memory_limit_mib, language) })),
     },
-    { name: t("part.gpu"), cell: (of) => of.gpu || "–" },
-    { name: t("part.timeout"), cell: (of) => (of.timeout === null ? "–" : duration(of.timeout)) },
+    { name: "GPU", cell: (of) => of.gpu || "–" },
+    { name: t("part.timeout"), cell: (of) => (of.timeout === null ? "–" : duration(of.timeout, t)) },
     { name: t("part.placement"), cell: (of) => [...of.regions, of.cloud].filter(Boolean).join(", ") || "–" },
     { name: t("part.nonpreemptible"), cell: (of) => yesOrNo(of.nonpreemptible) },
   ];
@@ -81,7 +81,7 @@ function Resources({ part }: { part: Part }) {
   const known = lines.filter((line) => columns.some((amounts) => line.cell(amounts) !== "–"));
   if (known.length === 0) return null;
   return (
-    <div className="mf-scroll">
+    <div className="mf-scroll" ref={scrollable}>
       <table className="mf-table">
         <thead>
           <tr>

@@ -63,7 +63,7 @@ function TryPanel({ of, links }: { of: Try; links: Links }) {
       title={t("try", { number: of.try_number })}
       note={
         <span className="mf-row">
-          {of.state && <State of={of.state} label={of.state.replaceAll("_", " ")} />}
+          {of.state && <State of={of.state} />}
           {of.dollars !== null && dollars(of.dollars, language)}
         </span>
       }

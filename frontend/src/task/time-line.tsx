@@ -6,6 +6,7 @@ import { Time } from "../parts/small";
 import { useNow } from "../parts/states";
 
 const COLORS: Record<string, string> = {
+  scheduled: "pink",
   airflow: "slate",
   submitting: "purple",
   waiting: "yellow",
@@ -32,7 +33,7 @@ export function TimeLine({ part }: { part: Part }) {
   // The last span of a live call grows until the next answer.
   const spans = part.spans.map((span) => (live && span === last ? growing(span, now) : span));
   const ends = Math.max(...spans.map((span) => span.ends));
-  const text = spans.map((span) => `${named("span", span.name)} ${duration(span.ends - span.begins)}`).join(", ");
+  const text = spans.map((span) => `${named("span", span.name)} ${duration(span.ends - span.begins, t)}`).join(", ");
   return (
     <div>
       <div className="mf-spans" role="img" aria-label={`${t("part.timeline")}: ${text}`}>
@@ -40,7 +41,7 @@ export function TimeLine({ part }: { part: Part }) {
           <div
             key={index}
             className="mf-span"
-            title={`${named("span", span.name)}: ${duration(span.ends - span.begins)}`}
+            title={`${named("span", span.name)}: ${duration(span.ends - span.begins, t)}`}
             style={{
               insetInlineStart: `${percent(span.begins, begins, ends)}%`,
               width: `${percent(span.ends, begins, ends) - percent(span.begins, begins, ends)}%`,
@@ -54,7 +55,7 @@ export function TimeLine({ part }: { part: Part }) {
         {spans.map((span, index) => (
           <li key={index}>
             <span className="mf-swatch" style={{ background: colorOf(span.name) }} />
-            {named("span", span.name)} <strong>{duration(span.ends - span.begins)}</strong>
+            {named("span", span.name)} <strong>{duration(span.ends - span.begins, t)}</strong>
           </li>
         ))}
       </ul>
@@ -64,7 +65,7 @@ export function TimeLine({ part }: { part: Part }) {
           {part.points.map((point) => (
             <div key={point.name} style={{ display: "contents" }}>
               <dt>{named("point", point.name)}</dt>
-              <dd><Time at={point.at} fraction /> <span className="mf-muted">+{duration(point.at - begins)}</span></dd>
+              <dd><Time at={point.at} fraction /> <span className="mf-muted">+{duration(point.at - begins, t)}</span></dd>
             </div>
           ))}
         </dl>
@@ -79,10 +80,11 @@ function growing(span: Span, now: number): Span {
 }
 
 function Axis({ seconds }: { seconds: number }) {
+  const { t } = useTexts();
   return (
     <div className="mf-axis" aria-hidden>
       {timeTicks(seconds).map((tick) => (
-        <span key={tick} style={{ insetInlineStart: `${percent(tick, 0, seconds)}%` }}>{duration(tick)}</span>
+        <span key={tick} style={{ insetInlineStart: `${percent(tick, 0, seconds)}%` }}>{duration(tick, t)}</span>
       ))}
     </div>
   );

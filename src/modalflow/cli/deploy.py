@@ -187,6 +187,8 @@ def deploy(
         show(f"DAG bundle {name} is at {folder}.")
     if deployment.bundles and deployment.dags_source == "volume":
         show("After you edit a DAG file, run `modalflow sync`.")
+    elif deployment.bundles and deployment.dags_source == "local":
+        show("After you edit a DAG file, deploy again.")
     show(
         "Next: start Airflow with `[core] executor = modalflow.executor.modal_executor.ModalExecutor`"
         + ("." if app == DEFAULT_APP else f" and `[modal_executor] app_name = {app}`.")

@@ -12,6 +12,8 @@ from modalflow.errors import ConfigError, Described
 
 _N = TypeVar("_N", int, float)
 
+_SWITCHES = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
 
 def text(place: str, raw: str) -> str:
     return raw.strip()
@@ -52,6 +54,14 @@ def one_of(*choices: str) -> Callable[[str, str], str]:
         return raw.strip().lower()
 
     return parse
+
+
+def switch(place: str, raw: str) -> bool:
+    """Parse as Airflow parses its own switches."""
+    text = raw.strip().lower()
+    if text not in _SWITCHES:
+        raise ConfigError(place, raw, "True or False")
+    return _SWITCHES[text]
 
 
 def variables_of(place: str, raw: str) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from modalflow.config.budgets import EXAMPLE as BUDGETS_EXAMPLE
 from modalflow.config.budgets import Budget, read_budgets
-from modalflow.config.option_parsers import app_name, one_of, queues, seconds, text, variables_of, whole
+from modalflow.config.option_parsers import app_name, one_of, queues, seconds, switch, text, variables_of, whole
 from modalflow.config.source import ConfigSource
 from modalflow.config.urls import execution_api_url
 from modalflow.config.values import LONGEST_TIMEOUT
@@ -47,10 +47,27 @@ class Option:
         """Return its environment variable, for one team if one is named."""
         return f"AIRFLOW__{team}{'___' if team else ''}{SECTION}__{self.name}".upper()
 
+    def read(self, source: ConfigSource) -> Any:
+        """Return its value in a source. Raises ConfigError."""
+        raw = source.get(SECTION, self.name, fallback=self.default)
+        return self.parse(where(self.name), self.default if raw is None else str(raw))
+
 
 def where(name: str) -> str:
     """Return an option's name for an error."""
     return f"[{SECTION}] {name}"
+
+
+UI = Option(
+    "ui",
+    "boolean",
+    "True",
+    "Whether Airflow's UI shows Modal (from Airflow 3.1 on): the page, the tabs, their API, and the extra link. Each "
+    "Airflow process reads it at its start, from the configuration for all teams. See [Modal in Airflow's UI](ui.md).",
+    "False",
+    switch,
+    version_added="0.5.0",
+)
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -239,6 +256,7 @@ OPTIONS: tuple[Option, ...] = (
         '{"TZ": "UTC"}',
         variables_of,
     ),
+    UI,
 )
 
 
@@ -265,6 +283,7 @@ class Settings:
     max_option_sets: int
     budgets: Sequence[Budget]
     worker_env: Mapping[str, str]
+    ui: bool
     works_without_relay: bool = False
     """Whether containers may go directly to the host's URL as long as the deployed worker has no relay key."""
     time_zone: str = "UTC"
@@ -303,7 +322,7 @@ class Settings:
         values = {}
         for option in OPTIONS:
             try:
-                values[option.name] = option.parse(where(option.name), _raw(source, option))
+                values[option.name] = option.read(source)
             except ConfigError as mistake:
                 mistakes.append(mistake)
                 values[option.name] = option.parse(where(option.name), option.default)
@@ -314,8 +333,3 @@ class Settings:
         """Return the defaults with some changed values, for programs without an Airflow configuration."""
         values = {option.name: option.parse(where(option.name), option.default) for option in OPTIONS}
         return cls(**(values | changes))
-
-
-def _raw(source: ConfigSource, option: Option) -> str:
-    raw = source.get(SECTION, option.name, fallback=option.default)
-    return option.default if raw is None else str(raw)

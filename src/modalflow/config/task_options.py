@@ -169,6 +169,11 @@ _OTHERS: Mapping[str, str] = {
 }
 
 
+def advice_on(key: str) -> str:
+    """Return what to write instead of another executor's key in ``executor_config``; empty for an unknown key."""
+    return _OTHERS.get(key, "")
+
+
 def read_by_others(executor_config: Mapping[Any, Any]) -> str:
     """Return a note on the keys of other executors in an ``executor_config``; empty if there are none."""
     keys = [(key if isinstance(key, str) else shown(key))[:_LONGEST_KEY] for key in executor_config if key != "modal"]

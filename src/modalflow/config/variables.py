@@ -6,7 +6,9 @@ size, but never its value, because the value may be secret. No I/O; imports noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from modalflow.errors import ConfigError, Described
 
@@ -89,6 +91,21 @@ def problem(variables: Mapping[str, str], most: int) -> str:
             f"{most:,} here. The longest is {longest!r}: {_INSTEAD}"
         )
     return ""
+
+
+@contextmanager
+def set_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process within a ``with`` block, for libraries that read their settings only there."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _is_utf8(text: str) -> bool:

@@ -1,6 +1,7 @@
 """The use of processor and memory by a function call over time, in at most ``MOST`` points. No I/O, and no clock.
 
-A line of JSON in a file beside the usage records. Only pages for users read it. The reader trusts nothing.
+A line of JSON in a file beside the usage records, or in that of a container's running calls. Only pages for users read
+it. The reader trusts nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ class Samples:
     """The average cores that its processes used within each interval."""
     mib: tuple[float, ...] = ()
     """The largest memory of one of its processes, as seen at the end of each interval. As many as in ``cpu``."""
+
+    @property
+    def seconds(self) -> float:
+        """The time that they cover."""
+        return self.interval * len(self.cpu)
 
     def to_line(self) -> str:
         """Return one line of JSON."""

@@ -5,12 +5,12 @@ Asks through the real SDK, so it works against Modal as well.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import modal
+
+from modalflow.config.variables import set_variables
 
 if TYPE_CHECKING:
     # SDKs before 1.5.2 have it in modal.call_graph.
@@ -23,7 +23,8 @@ def containers_of(function_calls: Iterable[str], env: Mapping[str, str]) -> dict
     ``env`` names the control plane and its tokens, as the SDK's environment variables.
     """
     found: dict[str, frozenset[str]] = {}
-    with _environment(env):
+    # The SDK reads the address only from the process's variables.
+    with set_variables(env):
         client = modal.Client.from_credentials(env["MODAL_TOKEN_ID"], env["MODAL_TOKEN_SECRET"])
     for function_call in set(function_calls):
         if not function_call.startswith("fc-"):
@@ -43,18 +44,3 @@ def _flat(nodes: Iterable[InputInfo]) -> Iterator[InputInfo]:
     for node in nodes:
         yield node
         yield from _flat(node.children)
-
-
-@contextmanager
-def _environment(env: Mapping[str, str]) -> Iterator[None]:
-    """The SDK reads the control plane's address only from the process's environment."""
-    before = {name: os.environ.get(name) for name in env}
-    os.environ.update(env)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -1,4 +1,5 @@
-"""The ended function calls of one task instance or one DAG run, with their timelines and samples. Only reads.
+"""The ended function calls of one task instance or one DAG run, with their timelines and samples; and the samples of
+running ones. Only reads.
 
 Reads only usage files written within the time of the run: the name of a file has the time of its first record, and its
 entry on the Volume the time of the last one. Blocks: call it in a thread of its own.
@@ -20,7 +21,7 @@ from modalflow.cost.recorded_call import RecordedCall
 from modalflow.cost.samples import Samples
 from modalflow.cost.usage import KILLED, Record, settled
 from modalflow.errors import MalformedMessageError
-from modalflow.names import SAMPLES_FOLDER, USAGE_FOLDER, usage_file_begun
+from modalflow.names import SAMPLES_FOLDER, USAGE_FOLDER, running_samples, usage_file_begun
 from modalflow.support.text import one_line
 
 #: Seconds by which clocks may differ, and by which a record may be written after the end of its run.
@@ -38,6 +39,9 @@ KEPT = 32 << 20
 
 #: Files read at the same time, and read before the first of them is searched.
 _READERS, _AHEAD = 8, 32
+
+#: Containers with running calls of one question. A task instance has one, or two for a moment.
+MOST_RUNNING = 4
 
 #: Seconds of a call below which it has no samples.
 _UNSAMPLED = 1.0
@@ -110,6 +114,27 @@ class RecordedCalls:
         ]
         samples = self._samples(volume, found)
         return [replace(call, samples=samples.get(_key(call.record))) for _, call in found]
+
+    def running_samples(self, volume: Any, containers: Sequence[tuple[str, float]]) -> dict[tuple[str, str], Samples]:
+        """Return the samples of running calls by the ids of call and container, as far as they are published.
+
+        ``containers`` are ids with the times of their starts. One file is read for each. Raises the SDK's errors.
+        """
+        found = {}
+        for container_id, started_at in containers[:MOST_RUNNING]:
+            try:
+                path = running_samples(container_id, started_at)
+            except ValueError:
+                continue
+            for line in _content(volume, path).decode("utf-8", "replace").splitlines():
+                try:
+                    samples = Samples.from_line(line)
+                except MalformedMessageError:
+                    continue
+                # Another container's line is no one's.
+                if samples.container_id == container_id:
+                    found[samples.function_call_id, container_id] = samples
+        return found
 
     def _calls(
         self, volume: Any, run_id: str, began_at: float, ended_at: float

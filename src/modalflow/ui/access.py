@@ -14,7 +14,8 @@ from airflow.utils.session import create_session
 from fastapi import HTTPException, Request, status
 from sqlalchemy import select
 
-from modalflow.airflow_compat.configuration import own_conf
+from modalflow.airflow_compat.configuration import is_multi_team, own_conf
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS
 from modalflow.names import TaskTry
 from modalflow.support.text import STORED, clean
 from modalflow.ui.views.visible import Visible
@@ -42,23 +43,33 @@ class Access:
 
     @property
     def manages(self) -> bool:
-        """Whether the user may change pools: then also the state of profiles, which limit tasks in the same way."""
-        return bool(self._manager.is_authorized_pool(method="PUT", user=self._user))
+        """Whether the user may change pools: then also the state of profiles, which limit tasks in the same way.
+
+        With teams, a profile is of all of them, and so must the user be.
+        """
+        return bool(self._manager.is_authorized_pool(method="PUT", user=self._user)) and self._teams("PUT") is None
 
     @property
     def may_examine(self) -> bool:
         """Whether the user may run the doctor: it shows settings, and starts a container."""
         return self.manages and bool(self._manager.is_authorized_configuration(method="GET", user=self._user))
 
+    @property
+    def sees_cluster(self) -> bool:
+        """Whether the user may see Airflow's cluster activity."""
+        return bool(self._manager.is_authorized_view(access_view=AccessView.CLUSTER_ACTIVITY, user=self._user))
+
     def visible(self) -> Visible:
         """Return what the user may see, by the DAGs of Airflow's database."""
-        cluster = self._manager.is_authorized_view(access_view=AccessView.CLUSTER_ACTIVITY, user=self._user)
+        cluster = self.sees_cluster
         readable = self._dags_with_tasks("GET")
         with create_session() as session:
             known = set(session.scalars(select(DagModel.dag_id)))
         # Without any DAG, that a user may read all of them means nothing.
-        everything = bool(cluster) and known <= readable and (bool(known) or self.manages)
-        return Visible(readable, everything, bool(cluster))
+        everything = cluster and known <= readable and (bool(known) or self.manages)
+        teams = self._teams("GET")
+        # Work of deleted DAGs can be of any team.
+        return Visible(readable, everything and teams is None, cluster, teams)
 
     def editable(self) -> set[str]:
         """Return the DAGs whose task instances the user may edit."""
@@ -70,6 +81,21 @@ class Access:
             method=method, access_entity=DagAccessEntity.TASK_INSTANCE, details=DagDetails(id=None), user=self._user
         )
         return set(self._manager.get_authorized_dag_ids(user=self._user, method=method)) if tasks else set()
+
+    def _teams(self, method: Any) -> frozenset[str] | None:
+        """Return the user's teams; None if Airflow has no teams, or if the user has access to all of them."""
+        # Before Airflow 3.2, teams have no executors and no permissions.
+        if not AIRFLOW_V_3_2_PLUS or not is_multi_team():
+            return None
+        from airflow.models.team import Team
+
+        try:
+            found = frozenset(self._manager.get_authorized_teams(user=self._user, method=method))
+        except NotImplementedError:
+            # The auth manager knows no teams.
+            found = frozenset()
+        known = Team.get_all_team_names()
+        return None if found >= known else found
 
     def may_read_tasks_of(self, dag_id: str) -> bool:
         """Return whether the user may read the task instances of a DAG."""

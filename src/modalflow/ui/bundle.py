@@ -6,9 +6,9 @@ import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from modalflow.ui.paths import STATIC
+from modalflow.ui.paths import ICON, STATIC
 
 FOLDER = Path(__file__).parent / "static"
 FILE = "main.js"
@@ -19,6 +19,8 @@ NAME = "Modal"
 #: Place in Airflow's UI → the end of its address.
 PLACES = {"nav": "modal", "task_instance": "modal-task", "dag_run": "modal-run"}
 
+#: The icons in the navigation and of the tabs, for Airflow's two themes: an image has no colour of the page around it.
+ICONS = {"light": "#16a34a", "dark": "#d4d4d8"}
 
 #: Two layers, in the line style of Airflow's own icons.
 _LAYERS = (
@@ -27,9 +29,9 @@ _LAYERS = (
 )
 
 
-def _icon(colour: str) -> str:
-    """Return the icon as an address with its content: an image has no colour of the page around it."""
-    return f"data:image/svg+xml,{quote(_LAYERS.format(colour))}"
+def icon(theme: str) -> bytes:
+    """Return the SVG image for a theme of ``ICONS``."""
+    return _LAYERS.format(ICONS[theme]).encode()
 
 
 @cache
@@ -55,8 +57,9 @@ def react_apps(base_url: str) -> list[dict[str, Any]]:
             "bundle_url": f"{root}{STATIC}/{FILE}?v={version()}",
             "destination": destination,
             "url_route": route,
-            "icon": _icon("#16a34a"),
-            "icon_dark_mode": _icon("#d4d4d8"),
+            # Addresses, because `airflow plugins` prints them.
+            "icon": root + ICON.format(theme="light"),
+            "icon_dark_mode": root + ICON.format(theme="dark"),
             # From 3.3 on: not below "Plugins".
             **({"nav_top_level": True} if destination == "nav" else {}),
         }

@@ -7,6 +7,9 @@ ROOT = "/modalflow/ui"
 API = f"{ROOT}/api"
 STATIC = f"{ROOT}/static"
 
+#: Beside ROOT: every page of Airflow's UI shows it, and must not wait for the imports of what is below ROOT.
+ICON = "/modalflow/icon-{theme}.svg"
+
 #: Below API.
 OVERVIEW = "/overview"
 WORK = "/work"

@@ -73,11 +73,12 @@ class Container:
         entries = modal.Dict.from_name(names.ledger)
         events = modal.Queue.from_name(names.events)
         started = prestart.pop()
+        usage = UsageRecorder(Path(started.log_root), container_id(), age=_age(), variables=os.environ)
         return cls(
             id=container_id(),
             ledger=Ledger(entries, events),
-            log_publisher=LogPublisher(volume.commit.aio),
-            usage=UsageRecorder(Path(started.log_root), container_id(), age=_age(), variables=os.environ),
+            log_publisher=LogPublisher(volume.commit.aio, before=usage.write_running),
+            usage=usage,
             log_root=Path(started.log_root),
             home=started.home,
             airflow_homes=started.airflow_homes,

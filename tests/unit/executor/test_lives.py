@@ -22,7 +22,7 @@ from modalflow.executor.lifecycle.call import Phase
 from modalflow.executor.mailbox import Adoption, UpdateKind
 from modalflow.executor.modal_api.call_status import PENDING, RETURNED, CallStatus
 from modalflow.executor.submission.resources import Resources
-from modalflow.protocol.messages import Entry, Kind, State
+from modalflow.protocol.messages import Deployment, Entry, Kind, State
 from modalflow.reasons import Cause
 from modalflow.support import backoff
 from tests.wired import request, wired
@@ -89,6 +89,9 @@ class PlayedModal:
         return ""
 
     def forget_handles(self) -> None: ...
+
+    async def record(self) -> Deployment:
+        return Deployment("", 1, "", "", ("default", "gpu"), {}, 0.0)
 
     def begins(self, function_call_id: str, partition: str) -> bool:
         """Let a container claim the work of a function call, as a worker does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -13,11 +14,13 @@ from modal import exception
 from modalflow.executor.mailbox import UpdateKind
 from modalflow.executor.submission import submission_queue
 from modalflow.executor.submission.resources import Resources
-from modalflow.protocol.messages import Kind
+from modalflow.protocol.messages import Deployment, Kind
 from modalflow.support import backoff
 from tests.wired import kinds, request, wired
 
 Answer = Callable[[str, str], Coroutine[Any, Any, str]]
+
+DEPLOYED = Deployment("", 1, "", "", ("default", "gpu"), {}, 0.0)
 
 
 class PlayedApi:
@@ -28,6 +31,7 @@ class PlayedApi:
         self.spawned: list[str] = []
         self.wires: list[dict[str, Any]] = []
         self.under_way = self.most = 0
+        self.deployed = DEPLOYED
 
     async def spawn(self, profile: str, resources: Resources, wire: dict[str, Any]) -> str:
         self.spawned.append(wire["label"])
@@ -44,6 +48,10 @@ class PlayedApi:
         return True
 
     def forget_handles(self) -> None: ...
+
+    async def record(self) -> Deployment:
+        """The record of what is deployed, which a stopped app leaves behind."""
+        return self.deployed
 
 
 class Stage:
@@ -159,6 +167,28 @@ async def test_an_app_that_is_deployed_again_costs_no_attempt() -> None:
     deployed.set()
     await stage.started("away")
     assert stage.calls.of_key("away") is not None
+
+
+async def test_a_function_that_was_never_deployed_fails_its_work_at_once() -> None:
+    """Or one that a later deployment has removed: there is nothing to wait for, so the first refusal counts."""
+
+    async def answer(profile: str, name: str) -> str:
+        if profile == "gpu":
+            raise exception.NotFoundError("no Function")
+        return f"fc-{name}"
+
+    stage = Stage(answer)
+    stage.api.deployed = dataclasses.replace(DEPLOYED, profiles=("default",))
+    stage.submit("one", profile="gpu")
+    stage.submit("here")
+    await stage.started("here")
+    async with asyncio.timeout(10):
+        while UpdateKind.FAILED not in kinds(stage.wiring):
+            await asyncio.sleep(0.001)
+    assert stage.api.spawned.count("one") == 1
+    [failed] = [update for update in stage.wiring.outbox.updates if update.kind is UpdateKind.FAILED]
+    assert "no Function. Deploy it: `modalflow deploy`" in (failed.reason or "")
+    assert stage.submitter.under_way == 0
 
 
 async def test_an_app_that_stays_away_fails_its_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from modalflow.cost.timeline import NO_TIMELINE, Timeline
 from modalflow.cost.usage import LOST, Record
 from modalflow.logs import recorded_calls
 from modalflow.logs.recorded_calls import SLACK, RecordedCalls
-from modalflow.names import SAMPLES_FOLDER, USAGE_FOLDER, usage_file, usage_file_begun
+from modalflow.names import SAMPLES_FOLDER, USAGE_FOLDER, running_samples, usage_file, usage_file_begun
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC).timestamp()
 HOUR = 3600.0
@@ -154,6 +154,19 @@ def test_a_huge_file_of_samples_is_not_kept(calls: RecordedCalls, volume: Volume
     volume.files[path] = samples.encode() + b"\n" * recorded_calls._LARGEST_FILE, NOON
     [found] = calls.of_instance(volume, "d", "t", "r", -1, NOON, NOON + HOUR)
     assert found.samples is None
+
+
+def test_the_samples_of_running_calls_are_read_by_container(calls: RecordedCalls, volume: Volume) -> None:
+    """One file for each, which may be absent; lines of other containers in it, and impossible starts, are nothing."""
+    mine, other = (Samples(call, "ta-1", NOON, 1.0, (0.5,), (100,)) for call in "ab")
+    foreign = Samples("a", "ta-2", NOON, 1.0, (9.0,), (9,))
+    content = "".join(each.to_line() for each in (mine, foreign, other)) + "{half a li"
+    volume.files[running_samples("ta-1", NOON - 60)] = content.encode(), NOON
+    containers = [("ta-1", NOON - 60), ("ta-3", NOON), ("ta-4", 1e30), ("../../up", NOON)]
+    found = calls.running_samples(volume, containers)
+    assert found == {("a", "ta-1"): mine, ("b", "ta-1"): other}
+    assert volume.reads[:2] == ["ta-1.jsonl", "ta-3.jsonl"] and len(volume.reads) == 3
+    assert "/up" not in volume.reads[2]
 
 
 def test_files_are_read_little_by_little(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,7 +243,7 @@ def test_a_file_that_refers_to_itself_ends(folder: Path) -> None:
     [
         ("def make():\n    print()\n    return {}\nC = make()", "make does more than assign names and return a value"),
         ("def make(a): return {}\nC = make()", "the arguments of make cannot be matched"),
-        ("C = make()", "a call of make runs only with the file"),
+        ("C = make()", "the result of make() is known only while the file runs"),
         ("C = {}\nC['pod_override'] = 1", "line 2 changes C"),
         ("C = {}\nC = {'a': 1}", "C is assigned 2 times"),
         ("C = {}\ndef f(C): ...", "line 2 changes C"),
@@ -268,7 +268,7 @@ def test_a_part_of_the_run_leaves_the_rest(folder: Path) -> None:
     )
     part = only(plan_of(folder, dag=text))
     assert options(part) == {"memory": 1024}
-    assert sorted(asked(part)) == ["make()", "os.environ['A']"]
+    assert sorted(asked(part)) == ["tolerations make()", "value os.environ['A']"]
 
 
 def test_queues_and_executors(folder: Path) -> None:
@@ -402,3 +402,112 @@ def test_a_kubernetes_dict_that_cannot_be_read_is_a_decision(folder: Path, value
     (finding,) = plan.findings
     assert finding.kind is Kind.DECIDE
     assert reason in finding.text
+
+
+@pytest.mark.parametrize(
+    ("config", "what", "reason"),
+    [
+        ('{"modal": {"cpuu": 2}}', "cpuu", "did you mean 'cpu'?"),
+        ('{"modal": {"cpu": "two"}}', "cpu", "expected a positive number of cores"),
+        ('{"modal": ["cpu", 2]}', "'modal'", "expected a dict such as"),
+        ('{"modal": {"gpu": "H1000"}}', "gpu", "H1000"),
+        ('{"modal": {"memory": 4096, "memory_limit": 1024}}', "'modal'", "at least its memory"),
+        ('modalflow.modal_config(timeout="1h")', "timeout", "expected seconds"),
+        ('{"cpu": 2}', "'cpu'", "write it into modal_config"),
+        ('{"Modal": {"cpu": 2}}', "'Modal'", "the key is 'modal'"),
+        ('{"overrides": {}}', "'overrides'", "use modal_config(cpu="),
+    ],
+)
+@pytest.mark.parametrize("beside", [False, True])
+def test_options_that_the_executor_would_refuse_are_decisions(
+    folder: Path, config: str, what: str, reason: str, beside: bool
+) -> None:
+    """A DAG that was half moved already: the report finds its mistakes, before a task fails with them."""
+    config = f"{{**{config}, 'pod_override': k8s.V1Pod(spec=None)}}" if beside else config
+    plan = plan_of(folder, dag=f"EmptyOperator(task_id='t', executor_config={config})")
+    (finding,) = [finding for finding in plan.findings if finding.kind is Kind.DECIDE]
+    assert (finding.what, reason in finding.text) == (what, True), finding.text
+
+
+def test_options_beside_a_pod_are_kept(folder: Path) -> None:
+    """`{**modal_config(…), "pod_override": …}` is the form for a task that runs on either."""
+    text = pod_task(resources('{"cpu": 1}')).replace('{"pod_override', '{**modal_config(memory="4GiB"), "pod_override')
+    part = only(plan_of(folder, dag=text))
+    assert options(part) == {"cpu": 1.0, "memory": 4096}
+    assert [finding.kind for finding in part.findings] == [Kind.CHANGE]
+    text = pod_task(resources('{"cpu": 1}')).replace(
+        '{"pod_override', '{"modal": {"gpu": GPU, "memory": 1024}, "pod_override'
+    )
+    part = only(plan_of(folder, dag=text))
+    assert options(part) == {"cpu": 1.0, "memory": 1024}
+    assert asked(part) == ["gpu GPU"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('SIZES = {"big": {"pod_override": POD}}', 'SIZES["big"]'),
+        ("SIZES = [1, {'pod_override': POD}]", "SIZES[-1]"),
+        ("class Sizes:\n    BIG = {'pod_override': POD}", "Sizes.BIG"),
+        ("A = {'a': 1}", "A | {'pod_override': POD}"),
+        ("A = {'a': 1}", "dict(A, pod_override=POD)"),
+        ("A = {'pod_override': POD}", "dict(**A)"),
+        ("def make(*a, pod=POD, **more):\n    return {'pod_override': pod, **more}", "make(1, a=2)"),
+        ("def make(pod, name):\n    return {'pod_override': pod}\nA = {'name': 'x'}", "make(POD, **A)"),
+    ],
+)
+def test_usual_ways_to_share_a_pod_are_read(folder: Path, text: str, value: str) -> None:
+    """Tables of sizes, classes of constants, merged dicts, helpers with keywords for the rest."""
+    pod = "POD = k8s.V1Pod(spec=k8s.V1PodSpec(containers=[{'name': 'base', 'resources': {'limits': {'cpu': str(2)}}}]))"
+    part = only(plan_of(folder, dag=f"{pod}\n{text}\nEmptyOperator(task_id='t', executor_config={value})"))
+    assert options(part) == {"cpu": 2.0}
+
+
+@pytest.mark.parametrize(
+    "value", ["A['b']", "A[0]", "B[2]", "B.x", "A | get()", "make(*B)", "make(**get())", "make(a=1)"]
+)
+def test_what_cannot_be_followed_has_a_reason(folder: Path, value: str) -> None:
+    """No guess, and no error of the command."""
+    text = "A = {'a': 1}\nB = [1]\ndef make(): return {}\n"
+    part = only(plan_of(folder, dag=f"{text}EmptyOperator(task_id='t', executor_config={value})"))
+    assert part.new == part.old
+    assert "without running the file" in part.findings[0].text
+
+
+def test_an_image_of_the_run_needs_a_profile(folder: Path) -> None:
+    """The line names the setting, not only its source."""
+    part = only(plan_of(folder, dag=pod_task("image=Variable.get('image')")))
+    assert part.findings[0].what == "image Variable.get('image')"
+    assert "deploy a profile with this image" in part.findings[0].text
+
+
+def test_uses_outside_of_a_tasks_call(folder: Path) -> None:
+    """Default arguments with a queue alone, an override of a task, a policy that sets one key."""
+    plan = plan_of(
+        folder,
+        dag="""
+            DAG("d", default_args={"queue": "heavy"})
+            fit.override(executor_config={"KubernetesExecutor": {"request_cpu": "1"}})()
+            def task_instance_mutation_hook(ti):
+                ti.executor_config["pod_override"] = make()
+            """,
+    )
+    assert [(part.task, part.findings[-1].kind) for part in plan.parts] == [
+        ("default arguments", Kind.KEEP),
+        ("fit.override", Kind.CHANGE),
+        ("ti", Kind.DECIDE),
+    ]
+
+
+def test_archives_and_linked_folders(folder: Path) -> None:
+    """Airflow reads both. An archive is named, a linked folder is read once, and a circle ends."""
+    shared, dags = folder / "shared", folder / "dags"
+    shared.mkdir()
+    dags.mkdir()
+    (shared / "dag.py").write_text("BashOperator(task_id='a', executor='LocalExecutor')")
+    (shared / "back").symlink_to(dags)
+    (dags / "linked").symlink_to(shared)
+    (dags / "packed.zip").write_bytes(b"PK")
+    plan = read_folder(dags)
+    assert [part.place.path for part in plan.parts] == ["linked/dag.py"]
+    assert [(finding.place.path, "archive" in finding.text) for finding in plan.unreadable] == [("packed.zip", True)]

@@ -6,8 +6,9 @@ import dataclasses
 from typing import Any, cast
 
 import pytest
+from click.testing import CliRunner
 
-from modalflow.cli.profiles.profile import _page, _progress, _row_wire
+from modalflow.cli.profiles.profile import _page, _progress, _row_wire, profile
 from modalflow.operations.inventory import Inventory, ProfileState
 from modalflow.operations.profiles import draining
 from modalflow.operations.profiles.draining import Remaining, remaining
@@ -91,6 +92,20 @@ def test_a_drain_ends_if_the_profile_is_resumed(monkeypatch: pytest.MonkeyPatch)
     assert next(left).running == 1
     with pytest.raises(draining.ResumedError, match="Profile 'gpu' was resumed meanwhile"):
         next(left)
+
+
+def test_a_long_reason_continues_below_its_row() -> None:
+    """At a word, and whole; a pipe gets one line for each profile."""
+    reason = " ".join(f"word{number:02}" for number in range(40))
+    rows = profile_rows(inventory(NOTICED, hold=dataclasses.replace(HOLD, reason=reason)))
+    piped, shown = list(_page(rows, "")), list(_page(rows, "", 100))
+    assert len(piped) == 3 and piped[2].endswith(reason)
+    assert len(shown) > 4 and max(map(len, shown)) <= 100
+    assert all(line.startswith("    word") for line in shown[3:])
+    assert " ".join(" ".join(shown[2:]).split()) == " ".join(piped[2].split())
+    result = CliRunner().invoke(profile, ["pause", "gpu", "--reason", "x" * 301])
+    assert result.exit_code == 2
+    assert "it has 301 characters; expected at most 300" in " ".join(result.output.split())
 
 
 def test_the_list_has_every_profile() -> None:

@@ -13,13 +13,16 @@ from click.testing import CliRunner
 from modalflow import modal_config
 from modalflow.cli.task.render import render as command
 from modalflow.config.settings import Settings
+from modalflow.demo.modal_stack import MODAL_EXECUTOR
 from modalflow.errors import WorkloadRejectedError
 from modalflow.operations.single_task.finding import NamedTry, find_planned, find_try
 from modalflow.operations.single_task.profiles import Profiles, read_profiles
 from modalflow.operations.single_task.rendering import Rendered, Value, render
 from modalflow.operations.targets import NothingMatchesError
+from tests.airflows import use_executors
 from tests.unit.executor.airflow_tables import DAG_ID, AirflowTables, airflow_tables
 
+LOCAL_EXECUTOR = "airflow.executors.local_executor.LocalExecutor"
 WORKER = """
 import modal, modalflow
 worker = modalflow.Worker(
@@ -35,6 +38,7 @@ worker = modalflow.Worker(
 @pytest.fixture
 def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowTables]:
     monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__WORKER_ENV", '{"PLACE": "secret-place"}')
+    use_executors(monkeypatch, MODAL_EXECUTOR)
     with airflow_tables(tmp_path) as tables:
         yield tables
 
@@ -101,6 +105,27 @@ def test_a_wrong_request_has_the_executors_reason(
     with pytest.raises(WorkloadRejectedError) as raised:
         rendered(tables, worker, executor_config)
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("executors", "named", "other"),
+    [
+        (f"LocalExecutor,gpu:{MODAL_EXECUTOR}", None, "LocalExecutor"),
+        (f"LocalExecutor,gpu:{MODAL_EXECUTOR}", "gpu", ""),
+        (f"{MODAL_EXECUTOR},modal_like:{LOCAL_EXECUTOR}", "modal_like", "modal_like"),
+        (MODAL_EXECUTOR, None, ""),
+    ],
+)
+def test_a_task_of_another_executor_names_it(
+    tables: AirflowTables, worker: str, monkeypatch: pytest.MonkeyPatch, executors: str, named: str | None, other: str
+) -> None:
+    """By Airflow's configuration: the default one, or one with any alias."""
+    use_executors(monkeypatch, executors)
+    settings = Settings.read(conf)
+    planned = find_planned(DAG_ID, "once", None)
+    planned.executor = named
+    found = render(planned, settings, conf, read_profiles(settings, worker))
+    assert [note.partition(" ")[0] for note in found.notes if "not ModalExecutor" in note] == ([other] if other else [])
 
 
 def test_a_next_run_needs_no_task_instance(tables: AirflowTables, worker: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.configuration import conf
 
+from modalflow.config.variables import set_variables
 from modalflow.executor.worker_env import remote_logging_env
 from modalflow.operations.single_task import replaying
 
@@ -19,17 +20,20 @@ def test_a_replay_uploads_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER", "s3://logs/airflow")
     assert remote_logging_env()["AIRFLOW__LOGGING__REMOTE_LOGGING"] == "True"
     replay: Any = SimpleNamespace(record=SimpleNamespace(bundle="dags"), folder=tmp_path)
-    with replaying._environment(replaying._host_variables(replay, "http://127.0.0.1:1/execution/", {})):
+    with set_variables(replaying._host_variables(replay, "http://127.0.0.1:1/execution/", {})):
         assert remote_logging_env() == {"AIRFLOW__LOGGING__REMOTE_LOGGING": "False"}
     assert conf.getboolean("logging", "remote_logging")
 
 
-def test_a_replay_sends_no_metrics_lineage_or_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_sends_no_metrics_errors_lineage_or_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others would take them for those of a run."""
-    monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
+    for name in ("STATSD_ON", "STATSD_DATADOG_ENABLED"):
+        monkeypatch.setenv(f"AIRFLOW__METRICS__{name}", "True")
+    monkeypatch.setenv("AIRFLOW__SENTRY__SENTRY_ON", "True")
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", '{"type": "http"}')
     replay: Any = SimpleNamespace(record=SimpleNamespace(bundle="dags"), folder=tmp_path)
-    with replaying._environment(replaying._host_variables(replay, "http://127.0.0.1:1/execution/", {})):
+    with set_variables(replaying._host_variables(replay, "http://127.0.0.1:1/execution/", {})):
         assert not conf.getboolean("metrics", "statsd_on") and not conf.getboolean("metrics", "otel_on")
+        assert not conf.getboolean("metrics", "statsd_datadog_enabled") and not conf.getboolean("sentry", "sentry_on")
         assert not conf.getboolean("traces", "otel_on") and conf.getboolean("openlineage", "disabled")
     assert conf.getboolean("metrics", "statsd_on")

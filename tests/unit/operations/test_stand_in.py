@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -140,3 +143,29 @@ def test_only_its_task_is_answered() -> None:
         with urllib.request.urlopen(request) as answer:
             assert json.load(answer) == {"password": "secret"}
     assert airflow.asked == [("GET", "/connections/store")]
+
+
+@pytest.mark.parametrize("token", ["", "Bearer wrong", "Bearer \u00e9"])
+def test_a_body_is_read_for_the_task_alone(token: str) -> None:
+    """A request without the token is answered before its body has come, and its connection ends."""
+    with made(Airflow()) as stand_in, socket.create_connection(("127.0.0.1", urlsplit(stand_in.url).port or 0)) as raw:
+        raw.settimeout(30)
+        head = f"POST /execution/{OWN}/k HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nauthorization: {token}\r\n"
+        raw.sendall(head.encode("latin-1") + b"\r\n")
+        answer = b"".join(iter(lambda: raw.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"connection: close" in answer.lower()
+    assert not stand_in.kept.xcoms
+
+
+def test_a_request_of_the_task_has_its_body() -> None:
+    """Over HTTP, several of them on one connection."""
+    with made(Airflow()) as stand_in:
+        connection = http.client.HTTPConnection("127.0.0.1", urlsplit(stand_in.url).port or 0, timeout=30)
+        for number in (1, 2):
+            own = {"authorization": f"Bearer {stand_in.token}", "content-type": "application/json"}
+            connection.request("POST", f"/execution/{OWN}/k{number}", json.dumps(number), own)
+            answer = connection.getresponse()
+            assert (answer.status, bool(answer.read())) == (201, True)
+        connection.close()
+    assert [stand_in.kept.xcoms["d", "r", "t", f"k{number}", -1] for number in (1, 2)] == [1, 2]

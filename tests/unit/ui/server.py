@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,11 +40,12 @@ class ApiServer:
         self.tables = tables
         self.sources = sources
 
-    def client(self, user: str = "", role: str = "USER") -> AsyncClient:
-        """Return a client with the token of a user; without any if there is no name."""
+    def client(self, user: str = "", role: str = "USER", **more: Any) -> AsyncClient:
+        """Return a client with the token of a user; without any if there is no name. ``more`` is of the user."""
         headers = {}
         if user:
-            token = airflow_app.get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=user, role=role))
+            known = SimpleAuthManagerUser(username=user, role=role, **more)
+            token = airflow_app.get_auth_manager().generate_jwt(known)
             headers = {"authorization": f"Bearer {token}"}
         return AsyncClient(transport=ASGITransport(self.app), base_url="http://airflow", headers=headers)
 
@@ -83,10 +84,16 @@ def unreachable() -> Site:
 
 
 @contextmanager
-def api_server(folder: Path, sources: Sources | None = None) -> Iterator[ApiServer]:
+def api_server(
+    folder: Path,
+    sources: Sources | None = None,
+    env: Mapping[str, str] | None = None,
+    before_start: Callable[[AirflowTables], None] = lambda tables: None,
+) -> Iterator[ApiServer]:
     """Airflow's API server with users of ``PerDagAuthManager``, and the DAGs ``losses`` and ``secret``.
 
-    It cannot reach Modal unless its sources can.
+    It cannot reach Modal unless its sources can. ``env`` has more variables, and ``before_start`` can write into the
+    tables before the server reads them.
     """
     with airflow_tables(folder) as tables, pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "NonScopedSession", sessionmaker(settings.engine, expire_on_commit=False))
@@ -95,6 +102,9 @@ def api_server(folder: Path, sources: Sources | None = None) -> Iterator[ApiServ
         patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "x" * 64)
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(folder / "passwords.json"))
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "root:admin")
+        for name, value in (env or {}).items():
+            patch.setenv(name, value)
+        before_start(tables)
         sources = sources or Sources(unreachable)
         patch.setattr(airflow_plugin, "_created", lambda: create_app(sources))
         patch.setattr(airflow_plugin._UI["app"], "_app", None)

@@ -7,6 +7,7 @@ import gzip
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,16 +16,19 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 
 from modalflow.airflow_compat.versions import AIRFLOW_V_3_1_PLUS
 from modalflow.cost.recorded_call import RecordedCall
+from modalflow.cost.samples import Samples
 from modalflow.cost.timeline import Timeline
 from modalflow.cost.usage import Record, Reserved
 from modalflow.names import VERSION_PATH, TaskTry
 from modalflow.operations.inventory import Inventory, ProfileState
+from modalflow.protocol.messages import Entry, State
 from modalflow.protocol.snapshot import InFlight, Snapshot
 from modalflow.ui import bundle
 from modalflow.ui.extra_link import FunctionCallLink
+from modalflow.ui.sources.cached import Cached
 from modalflow.ui.views.overview import HIDDEN
 from tests.support import wait_until
-from tests.unit.ui.server import API, ApiServer, api_server
+from tests.unit.ui.server import API, ApiServer, api_server, unreachable
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.0 has no place for it")
 
@@ -71,6 +75,8 @@ async def test_users_see_the_work_of_their_dags_alone(server: ApiServer) -> None
         assert [row[0] for row in found["rows"]] == [work_id]
         assert (found["total"], found["matched"], found["dags"], found["cancellable"]) == (1, 1, [dag], [dag])
     assert "secret" not in json.dumps(await get(server, "work", "ada"))
+    assert "host/7" not in json.dumps(await get(server, "work", "ada"))
+    assert "host/7" in json.dumps(await get(server, "work", "root", "ADMIN"))
     assert (await get(server, "work", "vera"))["cancellable"] == []
     assert {row[0] for row in (await get(server, "work", "root", "ADMIN"))["rows"]} == {"w1", "w2", "w3"}
 
@@ -203,6 +209,70 @@ async def test_a_task_instance_has_its_tries(server: ApiServer) -> None:
     assert found["dollars"] > 0
 
 
+async def test_the_host_of_an_executor_is_for_those_who_see_the_cluster(server: ApiServer) -> None:
+    """Also in the tab of a task instance."""
+    key = server.tables.add("once", "w-host")
+    server.play([])
+    task = TaskTry(key.dag_id, key.task_id, key.run_id, key.map_index, key.try_number)
+    call = InFlight("w-host", "l", "submitted", NOW, "fc-1", "default", 1, task)
+    before = server.sources.live
+    server.show(Inventory(NOW, [Snapshot("p", "host", 7, published_at=NOW, calls=[call])], []))
+    try:
+        for user, role, place in (("ada", "USER", ""), ("root", "ADMIN", "host/7")):
+            found = await get(server, f"task/losses/{key.run_id}/once/-1", user, role)
+            assert found["tries"][0]["parts"][0]["executor"] == place
+    finally:
+        server.sources.live = before
+
+
+async def test_a_running_call_has_its_samples_so_far(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read once for all viewers, from the file of its container; none of another call."""
+    key = server.tables.add("once", "w-run")
+    server.play([])
+    task = TaskTry(key.dag_id, key.task_id, key.run_id, key.map_index, key.try_number)
+    entry = Entry("w-run", State.RUNNING, "fc-1", "ta-1", "o", started_at=NOW, container_started_at=NOW - 5, task=task)
+    asked: list[list[tuple[str, float]]] = []
+
+    def running_samples(volume: object, containers: list[tuple[str, float]]) -> dict[tuple[str, str], Samples]:
+        asked.append(containers)
+        points = Samples("fc-1", "ta-1", NOW, 5.0, (0.5, 1.5), (100.0, 300.0))
+        return {("fc-1", "ta-1"): points, ("fc-2", "ta-1"): Samples("fc-2", "ta-1", NOW, 1.0, (9.0,), (9.0,))}
+
+    monkeypatch.setattr(server.sources._recorded, "running_samples", running_samples, raising=False)
+    before = server.sources.live
+    server.show(Inventory(NOW, [], [entry]))
+    try:
+        for _ in range(200):
+            found = await get(server, f"task/losses/{key.run_id}/once/-1", "ada")
+            (part,) = found["tries"][0]["parts"]
+            if part["samples"]["at"]:
+                break
+            await asyncio.sleep(0.05)
+    finally:
+        server.sources.live = before
+    assert part["samples"] == {"at": [NOW + 5, NOW + 10], "cpu": [0.5, 1.5], "memory_mib": [100, 300]}
+    assert (part["used"]["cpu"], part["used"]["cpu_peak"], part["used"]["memory_mib"]) == (1.0, 1.5, 300.0)
+    assert asked == [[("ta-1", NOW - 5)]]
+
+
+async def test_the_line_begins_and_ends_in_airflow(server: ApiServer) -> None:
+    """Its database has when the try was scheduled and queued, and when it noted the executor's report."""
+    begun = 1_700_000_000.0
+    before = {"scheduled": 9, "queued": 2}
+    moments: dict[str, Any] = {f"{name}_dttm": datetime.fromtimestamp(begun - n, UTC) for name, n in before.items()}
+    key = server.tables.add("once", "w-1", state="failed", **moments)
+    server.tables.log(key, "infrastructure retry", "Lost to preemption after 3 s (function call fc-9): run again.")
+    server.play([ended(key, begun)])
+    found = await complete(server, f"task/losses/{key.run_id}/once/-1")
+    (part,) = found["tries"][0]["parts"]
+    points = {point["name"]: point["at"] - begun for point in part["points"]}
+    assert list(points) == [
+        *("scheduled", "queued", "handed_over", "spawned", "claimed", "first_line", "ended", "reported")
+    ]
+    assert (points["scheduled"], points["queued"], points["ended"]) == (-9, -2, 64)
+    assert abs(begun + points["reported"] - time.time()) < 3600, "the log's time, which is now"
+
+
 async def test_a_run_has_its_containers(server: ApiServer) -> None:
     """With the cost of each task."""
     key = server.tables.add("once", "w-1")
@@ -219,13 +289,24 @@ async def test_cancelling_needs_the_permission_to_edit_the_task(server: ApiServe
     async with server.client("vera") as viewer:
         refused = await viewer.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
         assert refused.status_code == 403
-        assert "losses" in refused.json()["detail"]
+        assert "permission to edit the task instances" in refused.json()["detail"]
         assert (await viewer.post(f"{API}/actions/doctor", json={})).status_code == 403
     async with server.client("ada") as ada:
         # Modal cannot be reached here: so it was permitted.
         unreachable = await ada.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
         assert unreachable.status_code == 503
         assert "does not answer" in unreachable.json()["detail"]
+
+
+async def test_the_permission_is_checked_before_the_state_of_work(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server that has just started answers a viewer as any other: 403, and only an editor is to try again."""
+    monkeypatch.setattr(server.sources, "live", Cached("live", unreachable, 3600.0))
+    for user, status in (("vera", 403), ("ada", 409)):
+        async with server.client(user) as client:
+            answer = await client.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
+            assert answer.status_code == status, user
 
 
 async def test_work_is_hidden_without_access_to_task_instances(server: ApiServer) -> None:
@@ -236,7 +317,7 @@ async def test_work_is_hidden_without_access_to_task_instances(server: ApiServer
     async with server.client("dan") as dan:
         assert (await dan.get(f"{API}/run/losses/r1")).status_code == 404
         answer = await dan.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
-        assert "neither running nor waiting" in answer.text or answer.status_code == 503
+        assert answer.status_code == 403
 
 
 async def test_a_page_behind_a_proxy_can_act(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +384,18 @@ async def test_airflow_lists_the_views_and_the_link(server: ApiServer, monkeypat
         again = await nobody.get(address, headers={"if-none-match": script.headers["etag"]})
         assert again.status_code == 304
         assert (await nobody.get("/modalflow/ui/static/../app.py")).status_code == 404
+
+
+async def test_icons_are_addresses(server: ApiServer) -> None:
+    """A short one each in `airflow plugins`, and an image for everyone, as Airflow's own are."""
+    async with server.client() as nobody:
+        for app in bundle.react_apps("http://airflow/prefix"):
+            for address in (app["icon"], app["icon_dark_mode"]):
+                assert address.startswith("/prefix/modalflow/icon-") and len(address) < 60
+                icon = await nobody.get(address.removeprefix("/prefix"))
+                assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
+                assert icon.text.startswith("<svg ")
+        assert (await nobody.get("/modalflow/icon-blue.svg")).status_code == 404
 
 
 async def test_each_try_has_a_link(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:

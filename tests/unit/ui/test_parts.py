@@ -10,14 +10,15 @@ from modalflow.cost.usage import Record, Reserved
 from modalflow.names import TaskTry
 from modalflow.operations.inventory import Work
 from modalflow.ui.answers.task import Part
-from modalflow.ui.views.parts import live_part, recorded_part, with_queued
+from modalflow.ui.views.parts import live_part, recorded_part, with_queued, with_reported
 
 AT = 1_700_000_000.0
 
 
 def record(**columns: object) -> Record:
-    values: dict[str, object] = {"starting": 1.0, "running": 10.0, "occupied": 11.0, "outcome": "success"}
-    return Record("fc-1", "ta-1", AT, "d", "t", "r", try_number=1, **(values | columns))  # type: ignore[arg-type]
+    values: dict[str, object] = {"starting": 1.0, "running": 10.0, "occupied": 11.0, "outcome": "success"} | columns
+    at = values.pop("taken_at", AT)
+    return Record("fc-1", "ta-1", at, "d", "t", "r", try_number=1, **values)  # type: ignore[arg-type]
 
 
 def moments(part: Part) -> list[tuple[str, float]]:
@@ -42,13 +43,13 @@ def test_a_cold_start_is_visible() -> None:
         cold=3.0,
     )
     part = recorded_part(RecordedCall(record(), line), DATED)
-    with_queued([part], AT - 10, AT)
+    with_queued([part], AT - 30, AT - 10, AT)
     assert [name for name, _ in moments(part)] == [
-        *("queued", "handed_over", "spawned", "container_started"),
+        *("scheduled", "queued", "handed_over", "spawned", "container_started"),
         *("claimed", "first_line", "ended", "reported"),
     ]
     assert lengths(part) == {
-        **{"airflow": 1.0, "submitting": 1.0, "waiting": 5.0, "starting": 3.1},
+        **{"scheduled": 20.0, "airflow": 1.0, "submitting": 1.0, "waiting": 5.0, "starting": 3.1},
         **{"preparing": 0.9, "running": 9.0, "reporting": 0.5},
     }
     assert part.cold
@@ -117,5 +118,28 @@ def test_airflows_queue_is_before_the_part_that_followed() -> None:
         recorded_part(RecordedCall(record(), lines[0]), DATED),
         recorded_part(RecordedCall(record(), lines[1]), DATED),
     ]
-    with_queued(parts, AT + 99, AT)
+    with_queued(parts, AT + 98, AT + 99, AT)
+    assert [part.points[0].name for part in parts] == ["handed_over", "scheduled"]
+
+
+def test_an_earlier_parts_moment_is_not_the_next_ones() -> None:
+    """Airflow may queue a part without scheduling it again."""
+    lines = [Timeline(submitted_at=AT + shift, spawned_at=AT + shift + 1) for shift in (-1, 100)]
+    parts = [recorded_part(RecordedCall(record(taken_at=AT + n), line), DATED) for n, line in enumerate(lines)]
+    with_queued(parts, AT - 2, AT + 99, AT)
     assert [part.points[0].name for part in parts] == ["handed_over", "queued"]
+
+
+def test_an_end_that_the_executor_reports_has_its_moment() -> None:
+    """Each entry of Airflow's audit log is the report about one part: the last one before it without a report."""
+    reported = Timeline(submitted_at=AT - 9, spawned_at=AT - 8, task_ended_at=AT + 10, reported_at=AT + 10.5)
+    parts = [
+        recorded_part(RecordedCall(record(), reported), DATED),
+        recorded_part(RecordedCall(record(taken_at=AT + 100, outcome="lost"), Timeline(spawned_at=AT + 99)), DATED),
+        recorded_part(RecordedCall(record(taken_at=AT + 200, outcome="lost"), Timeline(spawned_at=AT + 199)), DATED),
+        live_part(Work("w", "l", "running", AT + 300, task=TaskTry("d", "t", "r"), submitted_at=AT + 299), AT + 400),
+    ]
+    with_reported(parts, [AT + 240, AT + 120])
+    assert [dict(moments(part)).get("reported") for part in parts] == [10.5, 120.0, 240.0, None]
+    assert [lengths(part).get("reporting") for part in parts] == [0.5, 9.0, 29.0, None]
+    assert "ending" not in lengths(parts[1])

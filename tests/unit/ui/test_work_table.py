@@ -18,7 +18,7 @@ from modalflow.ui.views.visible import Visible
 from modalflow.ui.views.work import Filters, work_table
 
 NOW = 10_000.0
-EVERYTHING = Visible(frozenset(), everything=True)
+EVERYTHING = Visible(frozenset(), everything=True, cluster=True)
 
 
 def call(number: int, state: str, profile: str = "default", dag: str = "etl", reason: str = "") -> InFlight:
@@ -98,6 +98,22 @@ def test_the_counts_of_states_are_for_their_own_filter() -> None:
 def test_unlisted_calls_are_for_those_who_see_everything() -> None:
     """Their DAGs are unknown."""
     assert table(Visible(frozenset({"etl"})))["unlisted"] == 0
+
+
+def test_hosts_of_executors_are_for_those_who_see_the_cluster() -> None:
+    """Neither a row, nor a search, nor the order shows them to others."""
+    narrow = Visible(frozenset({"etl", "Über"}))
+    place = COLUMNS.index("executor")
+    assert {row[place] for row in table()["rows"]} == {"host/7"}
+    assert {row[place] for row in table(narrow)["rows"]} == {""}
+    assert [row[:place] + row[place + 1 :] for row in table(narrow)["rows"]] == [
+        row[:place] + row[place + 1 :] for row in table()["rows"]
+    ]
+    assert (ids(table(text="host/7")), ids(table(narrow, text="host/7"))) == (["w4", "w3", "w2", "w1"], [])
+    other = state_of(CALLS[:1], [Entry("w9", State.RUNNING, "fc-9", "ta-9", "o", "l", "gone")])
+    everyone = Visible(frozenset(), everything=True)
+    assert ids(table(live=other, sort="-executor")) == ["w1", "w9"]
+    assert ids(table(everyone, other, sort="-executor")) == ["w9", "w1"]
 
 
 def test_before_the_first_read_the_table_is_empty() -> None:

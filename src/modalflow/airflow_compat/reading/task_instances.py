@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_4_PLUS
 
 #: The most names that an error compares with a mistyped one.
 MOST_NAMES = 2_000
@@ -98,6 +100,21 @@ def past_tries(dag_id: str, task_id: str, run_id: str, map_index: int) -> list[i
     from airflow.models.taskinstancehistory import TaskInstanceHistory
 
     return sorted(_numbers(TaskInstanceHistory, dag_id, task_id, run_id, map_index))
+
+
+def past_tries_query(columns: Iterable[str], ids: Mapping[str, Any]) -> Any:
+    """Return a query of these columns of tries in the history; ``ids`` are values of columns that they have."""
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+
+    if AIRFLOW_V_3_4_PLUS:
+        live: Any = TaskInstance
+        query = select(*(getattr(live, name) for name in columns)).filter_by(**ids)
+        return query.where(live.working_set.is_(None)).execution_options(include_all_attempts=True)
+    # A table of its own.
+    from airflow.models.taskinstancehistory import TaskInstanceHistory
+
+    return select(*(getattr(TaskInstanceHistory, name) for name in columns)).filter_by(**ids)
 
 
 def _numbers(table: Any, dag_id: str, task_id: str, run_id: str, map_index: int) -> set[int]:

@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 #: Seconds for the question about a task's state when its trigger ends. At its shutdown, a triggerer may not answer.
-_PATIENCE = 5.0
+_PATIENCE = 10.0
+
+#: Questions without an answer. The event loop itself keeps no task alive.
+_asked: set[asyncio.Future[Any]] = set()
 
 
 async def in_triggerers_thread(function: Callable[[], _T]) -> _T:
@@ -20,7 +23,11 @@ async def in_triggerers_thread(function: Callable[[], _T]) -> _T:
     # Airflow's answers arrive on the event loop. From a thread of asyncio's, older versions would wait on another one.
     from asgiref.sync import sync_to_async
 
-    return await sync_to_async(function)()
+    # The question outlives its trigger: before 3.3, an answer that no one reads ends the whole triggerer.
+    question = asyncio.ensure_future(sync_to_async(function)())
+    _asked.add(question)
+    question.add_done_callback(_asked.discard)
+    return await asyncio.shield(question)
 
 
 def notifies_of_kill(trigger_class: type) -> bool:

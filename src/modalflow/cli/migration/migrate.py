@@ -58,8 +58,8 @@ def _page(plan: Plan) -> Iterable[str]:
         return
     yield (
         f"{counted(plan.files, 'file')}: {counted(kinds.count('change'), 'change')} (→), "
-        f"{counted(kinds.count('decide'), 'decision')} for you (!), {kinds.count('drop')} without a counterpart (·), "
-        f"{kinds.count('keep')} unchanged (=)."
+        f"{counted(kinds.count('decide'), 'decision')} for you (!), {kinds.count('drop'):,} without a counterpart (·), "
+        f"{kinds.count('keep'):,} unchanged (=)."
     )
     if any("cpu=" in part.new for part in plan.parts):
         yield "A core of Modal is a physical one, like two CPUs of a cluster in a cloud: half the number may do."

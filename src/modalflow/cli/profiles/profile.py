@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +24,7 @@ from modalflow.cli.terminal.common import (
 )
 from modalflow.cli.terminal.quiet_command import QuietCommand
 from modalflow.cli.terminal.words import table
-from modalflow.protocol.profile_holds import INTERVAL, ProfileHold
+from modalflow.protocol.profile_holds import INTERVAL, LONGEST_REASON, ProfileHold
 
 if TYPE_CHECKING:
     from modalflow.operations.profiles.draining import Remaining
@@ -33,7 +35,20 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _name = click.argument("name", metavar="NAME")
-_reason = click.option("--reason", default="", help="Why, for everyone whose tasks wait.")
+
+
+def _check_length(_: click.Context, __: click.Parameter, reason: str) -> str:
+    if len(reason) > LONGEST_REASON:
+        raise click.BadParameter(f"it has {len(reason):,} characters; expected at most {LONGEST_REASON}")
+    return reason
+
+
+_reason = click.option(
+    "--reason",
+    default="",
+    callback=_check_length,
+    help=f"Why, for everyone whose tasks wait; at most {LONGEST_REASON} characters.",
+)
 
 
 @click.group()
@@ -120,7 +135,8 @@ def list_profiles(app: str, environment: str, as_json: bool) -> None:
             wire = {"app": site.names.app, "problem": inventory.holds.problem, "profiles": [*map(_row_wire, rows)]}
             answer(json.dumps(wire, indent=1))
         else:
-            show("\n".join(_page(rows, inventory.holds.warning)))
+            # Not for a pipe: there, each profile stays one line.
+            show("\n".join(_page(rows, inventory.holds.warning, shutil.get_terminal_size((0, 0)).columns)))
 
 
 def _paused(name: str, reason: str, app: str, environment: str, *, drain: bool) -> tuple[Site, Change]:
@@ -187,15 +203,25 @@ def _row_wire(row: ProfileRow) -> dict[str, Any]:
     return _wire(row.profile, row.hold) | figures
 
 
-def _page(rows: Iterable[ProfileRow], warning: str) -> Iterable[str]:
+def _page(rows: Iterable[ProfileRow], warning: str, width: int = 0) -> Iterable[str]:
     figures = ("containers", "running", "submitted", "waiting")
-    yield from table(
+    for line in table(
         ["profile", "state", *figures, "paused by"],
         [[row.profile, row.state, *(_figure(row, name) for name in figures), _who(row)] for row in rows],
         indent="",
-    )
+    ):
+        yield from _folded(line, width)
     if warning:
         yield click.style(warning, fg="yellow")
+
+
+def _folded(line: str, width: int) -> list[str]:
+    """Return the lines of a row that is too long for a terminal: it continues indented, at a word. 0: any width."""
+    if not width or len(line) <= width:
+        return [line]
+    return textwrap.wrap(
+        line, width, subsequent_indent="    ", drop_whitespace=True, break_on_hyphens=False, replace_whitespace=False
+    )
 
 
 def _figure(row: ProfileRow, name: str) -> str:

@@ -31,6 +31,9 @@ _MACHINE_WIDE = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq
 #: Each layer of an image is complete in itself, whatever the defaults of the kernel are.
 _PLAIN_MARKS = "redirect_dir=off,index=off,metacopy=off"
 
+#: Writable in every container, whatever is mounted on this machine.
+_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
+
 #: Files of this machine that another root needs as well: names of hosts, and certificates by their variable.
 _OF_MACHINE = ("/etc/resolv.conf", "/etc/hosts")
 _CERTIFICATES = "SSL_CERT_FILE"
@@ -220,13 +223,8 @@ def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
     """
     root = f"{scratch}/root"
     mounted = [Path(point) for point in host_mounts(rootfs.hidden)] + [Path("/proc"), Path("/dev")]
-    needed = [Path("/", v.mount_path) for v in rootfs.volumes] + [
-        rootfs.hidden,
-        *rootfs.also_hidden,
-        *rootfs.shown,
-        *rootfs.lent,
-        Path("/", rootfs.cwd),
-    ]
+    needed = {rootfs.hidden, Path("/", rootfs.cwd), *rootfs.also_hidden, *rootfs.shown, *rootfs.lent, *_TEMPORARY}
+    needed |= {Path("/", v.mount_path) for v in rootfs.volumes}
     tops = sorted(Path("/").iterdir())
     for made in sorted((scratch / "upper").iterdir()):
         if Path("/", made.name) not in tops:
@@ -283,7 +281,8 @@ def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") ->
 def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "") -> None:
     """Show a mount of the host, possibly a single file, with the container's writes kept private.
 
-    If the kernel makes no overlay, for example because of further mounts below it, the mount is read-only.
+    If the kernel makes no overlay, for example because of further mounts below it, the mount is read-only, and a folder
+    for temporary files is an empty one.
     """
     there = f"{scratch}/root{host}"
     if not os.path.lexists(there):
@@ -304,6 +303,9 @@ def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "") -> No
         except OSError:
             # Some file systems cannot be a layer.
             pass
+        if host in _TEMPORARY:
+            syscalls.bind(str(private / "upper"), there)
+            return
     syscalls.bind(str(host), there, recursive=True)
     syscalls.make_read_only(there)
 

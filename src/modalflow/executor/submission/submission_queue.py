@@ -19,8 +19,8 @@ from modalflow.support.backoff import Backoff
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
-#: Seconds for which submissions wait for a Function that was there and is not deployed now: an app that is stopped to
-#: be deployed again is away for as long as an image's build or a little more.
+#: Seconds for which submissions wait for a Function that was deployed and is away now: an app that is stopped to be
+#: deployed again is away for as long as an image's build or a little more. No one waits for one that never was.
 DEPLOYMENT = 120.0
 
 #: The random share of a pause, so that several executors do not come back together.
@@ -98,12 +98,15 @@ class FunctionQueue:
             pause = self._backoff.next(seconds) if counts else self._backoff.pause(seconds)
             self.resumes_at = max(self.resumes_at, self._reduced_at + pause)
 
-    def missing(self, began_at: float) -> bool:
-        """Note that it is not deployed. Return whether it may be soon: then nothing is submitted for a while."""
+    def not_found(self) -> float:
+        """Note that it is not deployed; return since when."""
         if self.missing_since is None:
             self.missing_since = self.clock()
-        if self.clock() - self.missing_since >= DEPLOYMENT:
-            self.released()
+        return self.missing_since
+
+    def missing(self, began_at: float) -> bool:
+        """Return whether one that was deployed may be again soon: then nothing is submitted for a while."""
+        if self.clock() - self.not_found() >= DEPLOYMENT:
             return False
         self.refused(began_at, stop=True)
         return True

@@ -23,6 +23,7 @@ from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.submission.bursts import Bursts
+from modalflow.executor.submission.placement import profiles_of
 from modalflow.executor.submission.submission_queue import FIRST_PAUSE, LONGEST_PAUSE, FunctionQueue, SubmissionQueue
 from modalflow.protocol.messages import Kind
 from modalflow.reasons import Cause
@@ -177,9 +178,14 @@ class Submitter:
             self._postpone(call, error, with_function=for_all)
         except (exception.NotFoundError, NotDeployedError) as error:
             self._connection.get().forget_handles()
-            if function.missing(began_at):
+            if not await self._may_come(function, call):
+                call.exhausted(self._policy.submit_attempts)
+                function.released()
+                self._refuse(call, Cause.NOT_DEPLOYED, error)
+            elif function.missing(began_at):
                 self._postpone(call, error, with_function=True)
             else:
+                function.released()
                 self._refuse(call, Cause.NOT_DEPLOYED, error)
         except (exception.Error, ModalflowError) as error:
             function.released()
@@ -199,6 +205,17 @@ class Submitter:
             self._done(call)
             self._outcomes.started(call)
         self._fill()
+
+    async def _may_come(self, function: FunctionQueue, call: Call) -> bool:
+        """Return whether a Function that Modal does not have is one that was deployed: it may be deployed again.
+
+        The record of what is deployed outlives a stopped app. It is read again for the first call that misses it.
+        """
+        assert call.submission is not None, "what is QUEUED has been placed"
+        if function.missing_since is None:
+            function.not_found()
+            await self._connection.refresh_deployment()
+        return call.submission.profile in profiles_of(self._connection.deployment)
 
     async def _spawn(self, call: Call) -> None:
         submission = call.submission

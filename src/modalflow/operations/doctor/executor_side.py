@@ -42,8 +42,9 @@ def examine(
     if not inventory.living:
         yield skip(
             "executors",
-            "no executor has reported recently: start the scheduler, then run the doctor again. If it runs, its "
-            f"environment may have another program named modalflow; see {PAGE}",
+            "no executor has reported recently: start the scheduler, then run the doctor again. If it runs, it has "
+            "another executor, because it started without these options. Its log names its executor. Or its "
+            f"environment has another program named modalflow; see {PAGE}",
         )
     for snapshot in inventory.living:
         yield _executor(snapshot)

@@ -40,9 +40,8 @@ def connection(settings: Settings) -> tuple[Finding, Site | None]:
     try:
         site, seconds = timed(lambda: open_site(settings))
     except CredentialsError as error:
-        return fail(
-            "credentials", str(error), "Create a token with `modal token new`, and put it into the connection."
-        ), None
+        advice = f"Create a token with `modal token new`, and put it into the Airflow connection {settings.conn_id!r}."
+        return fail("credentials", str(error), advice), None
     except AirflowSettingError as error:
         return fail("Airflow", str(error).removesuffix(AS_FOR_SCHEDULER).rstrip(), AS_FOR_SCHEDULER), None
     except ModalflowError as error:

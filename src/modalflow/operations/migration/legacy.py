@@ -26,7 +26,7 @@ def read_legacy(static: Static) -> Pod:
     if static.model is None:
         pod, subject, reason = Pod(), "KubernetesExecutor", "is no dict."
         if isinstance(static.value, Unknown):
-            subject, reason = static.value.source, f"cannot be read without running the file: {static.value.reason}"
+            subject, reason = static.value.source, static.value.why
         pod.found(static, Kind.DECIDE, subject, reason)
         return pod
     given = dict(static.model.fields)

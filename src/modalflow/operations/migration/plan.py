@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.bundles.scan import IGNORED_FOLDERS, is_ignored
-from modalflow.config.task_options import KEYS, check_options
+from modalflow.config import values
+from modalflow.config.task_options import KEYS, advice_on, check_options
 from modalflow.errors import ConfigError, ModalflowError
 from modalflow.operations.migration.findings import Finding, Kind
 from modalflow.operations.migration.legacy import read_legacy
@@ -73,14 +74,20 @@ def read_folder(root: Path) -> Plan:
     """Return the plan for the Python files below a folder, or for one file; raise ModalflowError if there are none."""
     if not root.exists():
         raise ModalflowError(f"{root} does not exist; expected a folder with DAG files")
-    folder, files = (root.parent, [root]) if root.is_file() else (root, list(_files(root)))
-    if not files:
+    errors: list[OSError] = []
+    folder, files = (root.parent, [root]) if root.is_file() else (root, list(_files(root, errors)))
+    if not files and not errors:
         raise ModalflowError(f"{root} has no Python files; expected a folder with DAG files")
     sources = Sources(folder)
     reader = Reader(sources)
     plan = Plan(len(files))
+    for error in errors:
+        place = Place(Path(error.filename).relative_to(folder).as_posix(), 1)
+        plan.unreadable.append(Finding(place, Kind.DECIDE, "folder", f"cannot be read: {error.strerror}"))
     for path in files:
         try:
+            if path.suffix == ".zip":
+                raise ValueError("it is an archive. Unpack it, and name its folder")
             module = sources.module(path)
         except (SyntaxError, ValueError, OSError, RecursionError) as error:
             place = Place(path.relative_to(folder).as_posix(), getattr(error, "lineno", None) or 1)
@@ -91,10 +98,21 @@ def read_folder(root: Path) -> Plan:
     return plan
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(name for name in names if name not in IGNORED_FOLDERS and not is_ignored(name))
-        yield from (Path(folder, name) for name in sorted(files) if name.endswith(".py") and not is_ignored(name))
+def _files(root: Path, errors: list[OSError]) -> Iterator[Path]:
+    """Yield the Python files and archives below a folder. Follows links to folders, as Airflow does, each once."""
+    seen = {root.resolve()}
+    for folder, names, files in os.walk(root, followlinks=True, onerror=errors.append):
+        inner = sorted(name for name in names if name not in IGNORED_FOLDERS and not is_ignored(name))
+        names.clear()
+        for name in inner:
+            if (resolved := Path(folder, name).resolve()) not in seen:
+                seen.add(resolved)
+                names.append(name)
+        yield from (
+            Path(folder, name)
+            for name in sorted(files)
+            if Path(name).suffix in (".py", ".zip") and not is_ignored(name)
+        )
 
 
 def _part(reader: Reader, module: Module, use: Use) -> Part:
@@ -115,13 +133,14 @@ def _executor_config(reader: Reader, module: Module, use: Use, node: ast.expr) -
     static = reader.read(module, node)
     old = f"executor_config={_short(node)}"
     if isinstance(static.value, Unknown):
-        text = f"cannot be read without running the file: {static.value.reason}"
-        return Part(use.task, use.place, old, old, (Finding(static.place, Kind.DECIDE, old, text),))
+        finding = Finding(static.place, Kind.DECIDE, old, static.value.why)
+        return Part(use.task, use.place, old, old, (finding,))
     fields = dict(static.model.fields) if static.model is not None else {}
     if not fields:
         return Part(use.task, use.place, old, old, ())
-    if static.model is not None and (static.model.name == "modal_config" or set(fields) == {"modal"}):
-        return Part(use.task, use.place, old, old, ())
+    if set(fields) == {"modal"}:
+        own = _modal(fields["modal"], is_alone=True)
+        return Part(use.task, use.place, old, old, tuple(own.findings))
     pod = Pod()
     # The options of the file itself override those that follow from a pod.
     for key, value in sorted(fields.items(), key=lambda item: item[0] == "modal"):
@@ -141,12 +160,48 @@ def _of_key(key: str, value: Static) -> Pod:
         text = "write what the template sets into modal_config or a profile; modalflow does not read it."
         pod.found(value, Kind.DECIDE, f"pod_template_file {value.value!r}", text)
     elif key == "modal":
-        pod.options |= value.plain() if value.model is not None and not list(value.unknowns()) else {}
-        for unknown in value.unknowns():
-            pod.found(unknown, Kind.DECIDE, "modal", "keep its options: they cannot be read without running the file.")
+        return _modal(value, is_alone=False)
+    elif key in KEYS and value.value is not None:
+        text = "has no effect beside 'modal'. If it is an option for Modal, write it into modal_config."
+        pod.found(value, Kind.DECIDE, f"{key!r}", text)
+    elif (advice := advice_on(key)) and value.value is not None:
+        pod.found(value, Kind.DECIDE, repr(key), f"has no effect on Modal: {advice}.")
     elif value.value is not None:
         pod.found(value, Kind.DROP, repr(key), _OTHER_KEYS)
     return pod
+
+
+def _modal(static: Static, *, is_alone: bool) -> Pod:
+    """Return the options below the key ``modal``, and a finding for each that the executor would refuse."""
+    pod = Pod()
+    if static.model is None:
+        if isinstance(static.value, Unknown):
+            if not is_alone:
+                pod.found(static, Kind.DECIDE, f"'modal': {static.value.source}", f"keep it: it {static.value.why}")
+        elif static.value is not None:
+            _refused(pod, static, static.plain(), "'modal'")
+        return pod
+    for name, value in static.model.fields.items():
+        unknown = next((each.value for _, each in value.unknowns() if isinstance(each.value, Unknown)), None)
+        if unknown is not None:
+            if not is_alone:
+                pod.found(value, Kind.DECIDE, f"{name} {unknown.source}", f"keep this option: it {unknown.why}")
+        elif not _refused(pod, value, {name: value.plain()}, name):
+            pod.options[name] = value.plain()
+    if problem := values.unknown_gpu(pod.options.get("gpu")):
+        pod.found(static.model.fields["gpu"], Kind.DECIDE, "gpu", problem)
+    elif not pod.findings:
+        _refused(pod, static, pod.options, "'modal'")
+    return pod
+
+
+def _refused(pod: Pod, static: Static, options: object, what: str) -> bool:
+    try:
+        check_options(options)
+    except ConfigError as error:
+        pod.found(static, Kind.DECIDE, what, f"the executor would refuse it: {error}")
+        return True
+    return False
 
 
 def _merge(pod: Pod, other: Pod) -> None:
@@ -177,10 +232,7 @@ def _executor(static: Static, use: Use) -> Part:
     old = f"executor={_value(static)}"
     name = str(static.value).rpartition(".")[2]
     if isinstance(static.value, Unknown):
-        finding = Finding(
-            static.place, Kind.DECIDE, old, f"cannot be read without running the file: {static.value.reason}"
-        )
-        return Part(use.task, use.place, old, old, (finding,))
+        return Part(use.task, use.place, old, old, (Finding(static.place, Kind.DECIDE, old, static.value.why),))
     if name in _OTHERS:
         text = "or keep it, if [core] executor still lists this executor."
         return Part(use.task, use.place, old, 'executor="ModalExecutor"', (Finding(use.place, Kind.CHANGE, old, text),))
@@ -190,8 +242,7 @@ def _executor(static: Static, use: Use) -> Part:
 def _queue(static: Static, use: Use) -> Part:
     old = f"queue={_value(static)}"
     if isinstance(static.value, Unknown):
-        text = f"cannot be read without running the file: {static.value.reason}"
-        return Part(use.task, use.place, old, old, (Finding(static.place, Kind.DECIDE, old, text),))
+        return Part(use.task, use.place, old, old, (Finding(static.place, Kind.DECIDE, old, static.value.why),))
     if static.value == "kubernetes":
         text = "chose Kubernetes in a CeleryKubernetesExecutor or LocalKubernetesExecutor. Name the executor instead."
         return Part(use.task, use.place, old, 'executor="ModalExecutor"', (Finding(use.place, Kind.CHANGE, old, text),))

@@ -17,6 +17,11 @@ from modalflow.operations.migration.static_values import Model, Static, Unknown
 _SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|API_?KEY|PRIVATE|ACCESS_KEY|_DSN$", re.IGNORECASE)
 _GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu")
 
+#: Advice for fields whose value is known only while the file runs.
+_UNREAD: Mapping[str, str] = {
+    "image": "deploy a profile with this image, and name it: profile='…'. The image ",
+}
+
 #: The container that runs the task, by the rule of Airflow's provider.
 _BASE = "base"
 
@@ -57,14 +62,10 @@ def fields_of(static: Static | None) -> dict[str, Static]:
 def read_pod(static: Static) -> Pod:
     """Return the options and findings of a ``V1Pod``, or of a dict with the same fields."""
     pod = Pod()
-    for unknown in static.unknowns():
+    for name, unknown in static.unknowns():
         assert isinstance(unknown.value, Unknown)
-        pod.found(
-            unknown,
-            Kind.DECIDE,
-            unknown.value.source,
-            f"cannot be read without running the file: {unknown.value.reason}",
-        )
+        what = f"{_snake(name)} {unknown.value.source}".strip()
+        pod.found(unknown, Kind.DECIDE, what, _UNREAD.get(_snake(name), "") + unknown.value.why)
     if static.model is None and not pod.findings:
         pod.found(static, Kind.DECIDE, "pod_override", "is no V1Pod.")
     fields = fields_of(static)
@@ -85,7 +86,8 @@ def read_pod(static: Static) -> Pod:
         pod.option(deadline, "timeout", deadline.value, "active_deadline_seconds")
     read = {"containers", "volumes", "node_selector", "active_deadline_seconds"}
     _by_table(pod, {name: value for name, value in spec.items() if name not in read}, pod_fields.SPEC, "spec")
-    pod.findings.sort(key=lambda finding: (finding.place.path, finding.place.line))
+    # Request and limit can come from one value.
+    pod.findings = sorted(dict.fromkeys(pod.findings), key=lambda finding: (finding.place.path, finding.place.line))
     return pod
 
 

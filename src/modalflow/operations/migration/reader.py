@@ -15,6 +15,8 @@ from modalflow.operations.migration.static_values import Model, Module, Place, S
 #: Longest chain of names and calls, and most steps for one value. A file can refer to itself many times.
 _DEEPEST, _MOST_STEPS = 50, 20_000
 
+_RUNS = "its value is known only while the file runs"
+
 #: Longest text of a source in a report.
 _SHOWN = 60
 
@@ -66,15 +68,25 @@ class Reader:
                 return self._read(scope, part)
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return self._joined(scope, node, [left, right])
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                return self._merged(scope, node, [left, right])
+            case ast.Subscript(value=container, slice=key):
+                return self._item(scope, node, self._read(scope, container), self._read(scope, key))
             case ast.Dict():
                 return self._dict(scope, node)
+            case ast.Call(func=ast.Name(id="str"), args=[part], keywords=[]):
+                value = self._read(scope, part)
+                is_text = isinstance(value.value, str | int | float)
+                return Static(str(value.value), value.place) if is_text else scope.unknown(node, _RUNS)
             case ast.Call():
                 return self._call(scope, node)
             case ast.Name(id=name):
                 return scope.names[name] if name in scope.names else self._name(scope, node, name)
             case ast.Attribute(value=ast.Name(id=base), attr=name) if there := self._imported_file(scope.module, base):
                 return self._name(_Scope(there, depth=scope.depth), node, name)
-        return scope.unknown(node, "its value is known only while the file runs")
+            case ast.Attribute(value=ast.Name(id=base), attr=name) if found := self._of_class(scope.module, base, name):
+                return self._read(_Scope(found[0], depth=scope.depth), found[1])
+        return scope.unknown(node, _RUNS)
 
     def _name(self, scope: _Scope, node: ast.expr, name: str) -> Static:
         module = scope.module
@@ -100,6 +112,35 @@ class Reader:
             for alias in node.names
         }
         return self._sources.find(module, name, 0) if name in plain else None
+
+    def _of_class(self, module: Module, base: str, name: str) -> tuple[Module, ast.expr] | None:
+        """Return the value of an attribute in the body of a class of the folder, with its file."""
+        there: Module | None = module
+        if imported := module.imported(base):
+            there, base = self._sources.find(module, imported[0], imported[1]), imported[2]
+        value = there.attribute(base, name) if there is not None else None
+        return (there, value) if there is not None and value is not None else None
+
+    def _item(self, scope: _Scope, node: ast.expr, container: Static, key: Static) -> Static:
+        """Return an element of a dict or a list."""
+        match container.value, key.value:
+            case Model() as model, str(name) if name in model.fields:
+                return model.fields[name]
+            case tuple(), int(index) if -len(container.items) <= index < len(container.items):
+                return container.items[index]
+            case Unknown(reason=reason), _:
+                return scope.unknown(node, reason)
+        return scope.unknown(node, _RUNS)
+
+    def _merged(self, scope: _Scope, node: ast.expr, parts: list[ast.expr]) -> Static:
+        """Return a dict made of dicts."""
+        fields: dict[str, Static] = {}
+        for part in parts:
+            merged = self._read(scope, part)
+            if merged.model is None:
+                return scope.unknown(node, f"{_text(part)} is not a constant dict")
+            fields |= merged.model.fields
+        return Static(Model("", fields), scope.at(node))
 
     def _joined(self, scope: _Scope, node: ast.expr, parts: list[ast.expr]) -> Static:
         """Return a text made of texts."""
@@ -128,10 +169,24 @@ class Reader:
         if not (name == "dict" or re.match(r"V\d[A-Za-z]*[A-Z]|modal_config$", name)):
             if (target := self._function(scope.module, node.func)) is not None:
                 return self._result(scope, node, *target)
-            return scope.unknown(node, f"a call of {name or 'a function'} runs only with the file")
-        if node.args or any(keyword.arg is None for keyword in node.keywords):
-            return scope.unknown(node, "it has arguments without a name")
-        fields = {str(each.arg): self._read(scope, each.value) for each in node.keywords}
+            return scope.unknown(node, f"the result of {name or 'a function'}() is known only while the file runs")
+        fields: dict[str, Static] = {}
+        if node.args:
+            merged = self._merged(scope, node, node.args) if name == "dict" else None
+            if merged is None or merged.model is None:
+                return scope.unknown(node, "it has arguments without a name")
+            fields |= merged.model.fields
+        for keyword in node.keywords:
+            if keyword.arg is not None:
+                fields[keyword.arg] = self._read(scope, keyword.value)
+                continue
+            more = self._read(scope, keyword.value)
+            if more.model is None:
+                return scope.unknown(node, f"**{_text(keyword.value)} is not a constant dict")
+            fields |= more.model.fields
+        if name == "modal_config":
+            # As the function returns it.
+            return Static(Model("", {"modal": Static(Model("", fields), scope.at(node))}), scope.at(node))
         return Static(Model("" if name == "dict" else name, fields), scope.at(node))
 
     def _function(self, module: Module, node: ast.expr) -> tuple[Module, ast.FunctionDef] | None:
@@ -174,22 +229,37 @@ class Reader:
     ) -> dict[str, Static] | None:
         """Return the value of each parameter; None if the source does not show it."""
         parameters = function.args
-        given = {keyword.arg: keyword.value for keyword in call.keywords}
-        starred = any(isinstance(argument, ast.Starred) for argument in call.args) or None in given
-        if starred or parameters.vararg or parameters.kwarg:
+        given: dict[str, Static] = {}
+        for keyword in call.keywords:
+            value = self._read(scope, keyword.value)
+            if keyword.arg is not None:
+                given[keyword.arg] = value
+            elif value.model is not None:
+                given |= value.model.fields
+            else:
+                return None
+        if any(isinstance(argument, ast.Starred) for argument in call.args):
             return None
         positional = [each.arg for each in (*parameters.posonlyargs, *parameters.args)]
-        if len(call.args) > len(positional):
-            return None
+        wanted = {*positional, *(each.arg for each in parameters.kwonlyargs)}
         defaults = dict(zip(reversed(positional), reversed(parameters.defaults), strict=False))
         only = zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True)
         defaults |= {each.arg: value for each, value in only if value is not None}
         above = _Scope(module, depth=scope.depth)
         names = {name: self._read(above, value) for name, value in defaults.items()}
-        names |= {name: self._read(scope, value) for name, value in zip(positional, call.args, strict=False)}
-        names |= {str(name): self._read(scope, value) for name, value in given.items()}
-        wanted = {*positional, *(each.arg for each in parameters.kwonlyargs)}
-        return names if set(names) == wanted else None
+        values = [self._read(scope, value) for value in call.args]
+        names |= dict(zip(positional, values, strict=False))
+        names |= {name: value for name, value in given.items() if name in wanted}
+        rest = {name: value for name, value in given.items() if name not in wanted}
+        if set(names) != wanted:
+            return None
+        if (len(values) > len(positional) and not parameters.vararg) or (rest and not parameters.kwarg):
+            return None
+        if parameters.vararg:
+            names[parameters.vararg.arg] = Static(tuple(values[len(positional) :]), scope.at(call))
+        if parameters.kwarg:
+            names[parameters.kwarg.arg] = Static(Model("", rest), scope.at(call))
+        return names
 
 
 def _text(node: ast.expr) -> str:

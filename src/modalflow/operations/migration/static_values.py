@@ -13,6 +13,10 @@ from typing import Any
 _CHANGING = frozenset({"append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault", "update"})
 
 
+#: Parsed files that are kept for the imports of others.
+_KEPT = 100
+
+
 @dataclass(frozen=True)
 class Place:
     """A line of a file."""
@@ -27,6 +31,11 @@ class Unknown:
 
     source: str
     reason: str
+
+    @property
+    def why(self) -> str:
+        """The reason as a part of a sentence."""
+        return f"cannot be read without running the file: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -60,12 +69,14 @@ class Static:
             return {name: value.plain() for name, value in self.value.fields.items()}
         return [item.plain() for item in self.value] if isinstance(self.value, tuple) else self.value
 
-    def unknowns(self) -> Iterator[Static]:
-        """Yield each part that depends on the run of the file."""
+    def unknowns(self, name: str = "") -> Iterator[tuple[str, Static]]:
+        """Yield each part that depends on the run of the file, with the name of its field."""
         if isinstance(self.value, Unknown):
-            yield self
-        for part in self.value.fields.values() if isinstance(self.value, Model) else self.items:
-            yield from part.unknowns()
+            yield name, self
+        for inner, part in self.value.fields.items() if isinstance(self.value, Model) else ():
+            yield from part.unknowns(inner)
+        for part in self.items:
+            yield from part.unknowns(name)
 
 
 @dataclass
@@ -75,6 +86,7 @@ class Module:
     path: str
     """Relative to the folder."""
     tree: ast.Module
+    source: bytes = b""
 
     @cached_property
     def _assigned(self) -> dict[str, list[ast.expr]]:
@@ -102,6 +114,16 @@ class Module:
         found = [node for node in self.tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
         return found[0] if len(found) == 1 and not found[0].decorator_list else None
 
+    def attribute(self, name: str, attribute: str) -> ast.expr | None:
+        """Return the only value of an attribute in the body of a class at the top of the file."""
+        bodies = [node.body for node in self.tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+        if len(bodies) != 1 or name in self._changed:
+            return None
+        values = [
+            value for body in bodies for node in body for found, value in _assignments(node) if found == attribute
+        ]
+        return values[0] if len(values) == 1 else None
+
     def imported(self, name: str) -> tuple[str, int, str] | None:
         """Return (module, level, name there) of a name from another module."""
         for node in self.tree.body:
@@ -113,7 +135,7 @@ class Module:
 
 
 class Sources:
-    """The Python files of a folder, each parsed once."""
+    """The Python files of a folder. The trees of the last ones are kept: those of a large folder need gigabytes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -122,12 +144,17 @@ class Sources:
     def module(self, path: Path) -> Module:
         """Return a parsed file; raise SyntaxError, UnicodeDecodeError or OSError."""
         relative = path.relative_to(self.root).as_posix()
-        if relative not in self._modules:
+        module = self._modules.pop(relative, None)
+        if module is None:
             if path.exists() and not path.is_file():
                 # To read a named pipe waits for a writer.
                 raise OSError("it is no regular file")
-            self._modules[relative] = Module(relative, ast.parse(path.read_bytes(), filename=relative))
-        return self._modules[relative]
+            source = path.read_bytes()
+            module = Module(relative, ast.parse(source, filename=relative), source)
+        self._modules[relative] = module
+        if len(self._modules) > _KEPT:
+            del self._modules[next(iter(self._modules))]
+        return module
 
     def find(self, module: Module, name: str, level: int) -> Module | None:
         """Return the file of an imported module, if it is in the folder."""
@@ -153,8 +180,8 @@ def called(node: ast.Call) -> str:
     )
 
 
-def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    """Yield every assignment of a file to a name. One in a function also counts: DAGs are often written in one."""
+def _assignments(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Yield every assignment in a tree to a name. One in a function also counts: DAGs are often written in one."""
     for node in ast.walk(tree):
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):

@@ -14,6 +14,9 @@ KEYWORDS = ("executor_config", "executor", "queue")
 _POD_OPERATORS = ("KubernetesPodOperator", "kubernetes", "kubernetes_cmd")
 _POD_HOOK = "pod_mutation_hook"
 
+#: Each use has one of these words, so other files need no search.
+_WORDS = tuple(word.encode() for word in ("executor", "queue", *_POD_OPERATORS, _POD_HOOK))
+
 
 @dataclass(frozen=True)
 class Use:
@@ -29,14 +32,17 @@ class Use:
 
 def uses(module: Module) -> list[Use]:
     """Return the uses of a file by line."""
+    if not any(word in module.source for word in _WORDS):
+        return []
     nodes = list(ast.walk(module.tree))
     functions = (node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     decorators = {id(decorator) for function in functions for decorator in function.decorator_list}
-    found = [use for node in nodes for use in _of(module, node, decorators)]
+    defaults = {id(each.value) for each in nodes if isinstance(each, ast.keyword) and each.arg == "default_args"}
+    found = [use for node in nodes for use in _of(module, node, decorators, defaults)]
     return sorted(found, key=lambda use: (use.place.line, use.keyword))
 
 
-def _of(module: Module, node: ast.AST, decorators: set[int]) -> Iterator[Use]:
+def _of(module: Module, node: ast.AST, decorators: set[int], defaults: set[int]) -> Iterator[Use]:
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             if node.name == _POD_HOOK:
@@ -48,16 +54,23 @@ def _of(module: Module, node: ast.AST, decorators: set[int]) -> Iterator[Use]:
             yield from _keywords(module, node, "")
         case ast.Assign(targets=[ast.Attribute(attr="executor_config" | "executor" as keyword) as target], value=value):
             yield Use(keyword, ast.unparse(target.value), Place(module.path, node.lineno), value)
+        case ast.Assign(
+            targets=[ast.Subscript(value=ast.Attribute(attr="executor_config") as target, slice=key)], value=of_key
+        ):
+            config = ast.copy_location(ast.Dict([key], [of_key]), of_key)
+            yield Use("executor_config", ast.unparse(target.value), Place(module.path, node.lineno), config)
         case ast.Dict():
-            for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and key.value in KEYWORDS and _are_arguments(node):
-                    yield Use(key.value, "default arguments", Place(module.path, key.lineno), value)
+            for name, value in zip(node.keys, node.values, strict=True):
+                is_keyword = isinstance(name, ast.Constant) and name.value in KEYWORDS
+                if is_keyword and (id(node) in defaults or _are_arguments(node)):
+                    assert isinstance(name, ast.Constant)
+                    yield Use(str(name.value), "default arguments", Place(module.path, name.lineno), value)
 
 
 def _keywords(module: Module, call: ast.Call, task: str) -> Iterator[Use]:
     named = {keyword.arg: keyword.value for keyword in call.keywords}
     task_id = named.get("task_id")
-    name = _constant(task_id) or (ast.unparse(task_id) if task_id is not None else task) or called(call)
+    name = _constant(task_id) or (ast.unparse(task_id) if task_id is not None else task) or _label(call)
     if called(call) in _POD_OPERATORS and "image" in named:
         yield Use("pod operator", name, Place(module.path, call.lineno), named.get("in_cluster"))
     if not (task or "task_id" in named or "executor_config" in named or called(call) == "override"):
@@ -66,6 +79,14 @@ def _keywords(module: Module, call: ast.Call, task: str) -> Iterator[Use]:
         if (value := named.get(keyword)) is not None:
             line = next(each.value.lineno for each in call.keywords if each.arg == keyword)
             yield Use(keyword, name, Place(module.path, line), value)
+
+
+def _label(call: ast.Call) -> str:
+    """Return the name of a called function, and of the task for ``task.override``."""
+    function = call.func
+    if called(call) == "override" and isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return f"{function.value.id}.override"
+    return called(call)
 
 
 def _are_arguments(node: ast.Dict) -> bool:

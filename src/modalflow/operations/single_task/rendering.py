@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from modalflow.airflow_compat.configuration import default_queue
+from modalflow.airflow_compat.task_logs import other_executor_of
 from modalflow.config.settings import Settings
 from modalflow.config.values import AUTO
 from modalflow.cost.history import History
@@ -109,9 +110,8 @@ def _notes(ti: Any, request: SubmitRequest, profiles: Profiles) -> Iterator[str]
     if profiles.problem:
         problem = profiles.problem.rstrip(".")
         yield f"The values of its profile are unknown: {problem}. Name the Worker file with --worker."
-    executor = getattr(ti, "executor", None)
-    if executor and "modal" not in str(executor).lower():
-        yield f"The task names another executor, {executor!r}, so it does not run on Modal."
+    if executor := other_executor_of(ti):
+        yield f'{executor} runs this task, not ModalExecutor: with executor="ModalExecutor", it would ask for this.'
     if request.draft.note:
         yield request.draft.note
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,10 @@ from modalflow.airflow_compat.reading import task_instances
 from modalflow.airflow_compat.reading.deferrals import fire
 from modalflow.airflow_compat.reading.execution_api import ExecutionApiReads, run_context
 from modalflow.airflow_compat.reading.task_instances import TaskTryRecord
+from modalflow.airflow_compat.task_logs import other_executor_of
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.config.settings import Settings
+from modalflow.config.variables import set_variables
 from modalflow.cost.usage import Reserved
 from modalflow.emulator.containers.capacity import machine_cores, machine_memory_mib
 from modalflow.emulator.local import LocalModal
@@ -104,6 +105,8 @@ def prepare_replay(record: TaskTryRecord, settings: Settings, conf: Any, profile
     place = placement.place(request, profiles.deployment, placement.terms(request, profiles.deployment))
     local = local_worker(place.profile, profiles)
     notes = [profiles.problem] if profiles.problem else []
+    if executor := other_executor_of(ti):
+        notes.append(f"{executor} ran this try, not ModalExecutor: the replay runs in a container of the profile.")
     if record.version is None:
         notes.append(
             f"DAG bundle {record.bundle!r} keeps no versions for this run: the files are the present ones in {folder}."
@@ -142,7 +145,7 @@ def run_replay(
             variables[CONSOLE_VARIABLE] = stack.enter_context(console).variable
         # The SDK's settings come first, so those of this process are restored last.
         stack.enter_context(LocalModal(_options(replay.place, options)))
-        stack.enter_context(_environment(_host_variables(replay, stand_in.url, variables)))
+        stack.enter_context(set_variables(_host_variables(replay, stand_in.url, variables)))
         _deploy(replay, settings, show)
         notes: list[str] = []
         make_objects(read_executor_config(ti.executor_config).resources.plain(), notes)
@@ -150,11 +153,11 @@ def run_replay(
             show(note)
         warm.result()
         with _LocalExecutor(on_line) as executor:
-            reason = executor.run(task_instances.workload_of(replay.record, stand_in.token))
+            reason = executor.run(_workload(replay.record, stand_in.token))
             while not reason and stand_in.kept.final_state == "deferred":
                 reason = _wait_for_trigger(stand_in, show)
                 if not reason and stand_in.kept.final_state == "deferred":
-                    reason = executor.run(task_instances.workload_of(replay.record, stand_in.token))
+                    reason = executor.run(_workload(replay.record, stand_in.token))
     return ReplayOutcome("failed" if reason else stand_in.kept.final_state or "failed", reason, stand_in.kept)
 
 
@@ -203,13 +206,30 @@ def _options(place: Place, given: Options | None) -> Options:
     )
 
 
-#: The replay is no run of the task, so others must not see events, metrics or traces of one.
+#: The replay is no run of the task: others must not see events, errors, metrics or traces of one, and its log must not
+#: be uploaded to the place of the original try's.
 _QUIET = {
+    airflow_variable("logging", "remote_logging"): "False",
+    airflow_variable("logging", "logging_config_class"): "",
     airflow_variable("openlineage", "disabled"): "True",
     airflow_variable("metrics", "statsd_on"): "False",
+    airflow_variable("metrics", "statsd_datadog_enabled"): "False",
     airflow_variable("metrics", "otel_on"): "False",
+    airflow_variable("sentry", "sentry_on"): "False",
     airflow_variable("traces", "otel_on"): "False",
 }
+
+
+def _workload(record: TaskTryRecord, token: str) -> Any:
+    """Return the workload of a try with _QUIET among its own variables.
+
+    These override `worker_env`, the variables of the Worker and its profile, and the image's, which may set the same.
+    """
+    made = task_instances.workload_of(record, token)
+    config = dict(record.ti.executor_config or {})
+    own = dict(config.get("modal") or {})
+    config["modal"] = {**own, "env": {**(own.get("env") or {}), **_QUIET}}
+    return made.model_copy(update={"ti": made.ti.model_copy(update={"executor_config": config})})
 
 
 def _host_variables(replay: Replay, url: str, variables: Mapping[str, str]) -> dict[str, str]:
@@ -228,27 +248,10 @@ def _host_variables(replay: Replay, url: str, variables: Mapping[str, str]) -> d
         ours("execution_api"): "direct",
         ours("execution_api_url"): url,
         ours("budgets"): "",
-        # Otherwise the container would upload its log to where the original try's is.
-        airflow_variable("logging", "remote_logging"): "False",
-        airflow_variable("logging", "logging_config_class"): "",
         **_QUIET,
         # Airflow replaces $NAME in every option.
         ours("worker_env"): json.dumps(dict(variables)).replace("$", "\\u0024"),
     }
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _deploy(replay: Replay, settings: Settings, show: Callable[[str], object]) -> None:

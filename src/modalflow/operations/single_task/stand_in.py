@@ -142,11 +142,17 @@ class StandIn:
                 self.kept.xcoms[mine.dag_id, mine.run_id, mine.task_id, key, mine.map_index] = value
             self.kept.states.append({"state": state})
 
+    def refusal(self, headers: Mapping[str, str]) -> Given | None:
+        """Return the answer to a request without the task's token; None if it has the token. Needs no body."""
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        if hmac.compare_digest(given.encode(), self.token.encode()):
+            return None
+        return _refused(403, "Invalid auth token")
+
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Return the answer to a request of the task."""
-        given = headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), self.token.encode()):
-            return _refused(403, "Invalid auth token")
+        if (refused := self.refusal(headers)) is not None:
+            return refused
         parts = urlsplit(target)
         path = "/" + parts.path.removeprefix(PREFIX).lstrip("/")
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -308,13 +314,20 @@ def _handler_of(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = stand_in.answer(self.command, self.path, headers, body)
+            # A body is read for the task alone: any process of this machine can send one.
+            answer: Answer | None = stand_in.refusal(headers)
+            if answer is None:
+                body = self.rfile.read(int(headers.get("content-length") or 0))
+                answer = stand_in.answer(self.command, self.path, headers, body)
+            else:
+                self.close_connection = True
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(answer.body)))
+            if self.close_connection:
+                self.send_header("connection", "close")
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body)

@@ -46,8 +46,9 @@ class ProfileRow(BaseModel):
     """One deployed profile. Counts of work are those of DAGs that the user may read."""
 
     name: str
-    containers: int = 0
-    backlog: int = 0
+    containers: int | None = 0
+    """null, as ``backlog``, if the user may not see the work of all teams: Modal has no figures of one team."""
+    backlog: int | None = 0
     """Inputs on Modal that no container has taken."""
     running: int = 0
     submitted: int = 0

@@ -11,7 +11,7 @@ class Point(BaseModel):
     """One moment of a call."""
 
     name: str
-    """queued, handed_over, spawned, container_started, claimed, first_line, ended, or reported."""
+    """scheduled, queued, handed_over, spawned, container_started, claimed, first_line, ended, or reported."""
     at: float
 
 
@@ -19,8 +19,9 @@ class Span(BaseModel):
     """The time between two points."""
 
     name: str
-    """airflow (queued → handed over), submitting, waiting (for a container), starting (the container), preparing
-    (claimed → first line), running, reporting (ended → reported), or ending (reported → the end of its process)."""
+    """scheduled (scheduled → queued: a wait for a slot), airflow (queued → handed over), submitting, waiting (for a
+    container), starting (the container), preparing (claimed → first line), running, reporting (ended → reported), or
+    ending (reported → the end of its process)."""
     begins: float
     ends: float
 
@@ -43,7 +44,10 @@ class Amounts(BaseModel):
 
 
 class Samples(BaseModel):
-    """CPU and memory over time, for a spark line. The three lists have one length."""
+    """CPU and memory over time, for a spark line. The three lists have one length.
+
+    Those of a running call end when the container last published its log: later ones come with its next lines.
+    """
 
     at: list[float] = Field(default_factory=list)
     cpu: list[float] = Field(default_factory=list)
@@ -75,6 +79,7 @@ class Part(BaseModel):
     function_call_id: str = ""
     container_id: str = ""
     executor: str = ""
+    """The place of its executor, while it runs or waits, for users who may see the cluster."""
     submissions: int = 0
     cold: bool = False
     """Whether its container was started for it."""

@@ -21,7 +21,7 @@ COLUMNS = (
     "try_number",
     "function_call_id",
     "container_id",
-    "executor",  # host/pid; empty if its executor is gone
+    "executor",  # host/pid; empty if its executor is gone, or if the user may not see the cluster
     "submissions",
 )
 

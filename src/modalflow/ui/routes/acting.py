@@ -25,6 +25,7 @@ from modalflow.ui.sources.sources import Sources
 
 log = logging.getLogger(__name__)
 
+_NO_CANCELLATION = "You need the permission to edit the task instances of a DAG to cancel its work"
 _NO_HOLDS = "You need the permission to edit pools to pause, drain or resume a profile"
 _NO_DOCTOR = "You need the permissions to edit pools and to read the configuration to run the doctor"
 
@@ -82,7 +83,9 @@ def _failures() -> Iterator[None]:
 
 
 def _permitted(access: Access, sources: Sources, work_ids: list[str]) -> dict[str, Work]:
-    """Return what is there of the work. Raises 403 if the user may read some of it, but not cancel it."""
+    """Return what is there of the work. Raises 403 if the user may cancel nothing, or may only read some of it."""
+    if not access.editable() and not access.manages:
+        raise HTTPException(status.HTTP_403_FORBIDDEN, _NO_CANCELLATION)
     live = sources.live.seen().value
     if live is None:
         raise HTTPException(status.HTTP_409_CONFLICT, "The state of work has not been read yet: try again")

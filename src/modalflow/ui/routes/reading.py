@@ -109,11 +109,13 @@ def _add_pages(router: APIRouter, sources: Sources) -> None:
             raise HTTPException(status.HTTP_404_NOT_FOUND, "There is no such task instance")
         live, calls = sources.live.seen(), sources.calls_of_instance(instance)
         work = live.value.of_instance(dag_id, run_id, task_id, map_index) if live.value is not None else []
-        facts = TaskFacts(instance, calls.value or (), work, _rates(sources), calls.value is not None)
+        samples = sources.samples_of_running(instance, work)
+        facts = TaskFacts(instance, calls.value or (), work, samples, _rates(sources), calls.value is not None)
         now = time.time()
         answer = task_answer(
             facts,
             editable=access.may_edit_tasks_of(dag_id),
+            cluster=access.sees_cluster,
             freshness=freshness(now, live, calls),
             links=links(live.value),
             now=now,

@@ -10,10 +10,10 @@ from typing import Any, Final
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from modalflow.airflow_compat.reading.task_instances import past_tries_query
 from modalflow.airflow_compat.scheduler import SerializedDags
 from modalflow.support.text import REASON, one_line
 
@@ -36,6 +36,8 @@ class TryRow:
 
     try_number: int
     state: str = ""
+    scheduled_at: float = 0.0
+    """When it had nothing left to wait for, except slots. Like the next one, of the last part of a deferred try."""
     queued_at: float = 0.0
     started_at: float = 0.0
     ended_at: float = 0.0
@@ -115,7 +117,7 @@ def instance_of(dag_id: str, run_id: str, task_id: str, map_index: int) -> Insta
         current = session.execute(select(*_columns(TaskInstance)).filter_by(**ids)).first()
         if current is None:
             return None
-        earlier = session.execute(select(*_columns(TaskInstanceHistory)).filter_by(**ids)).all()
+        earlier = session.execute(past_tries_query(_TRY, ids)).all()
         losses = _losses(session.execute(_loss_query().filter_by(**ids).limit(MOST_LOSSES)).all())
         run = _run_row(session, dag_id, run_id)
     by_number = {row.try_number: row for row in earlier} | {current.try_number: current}
@@ -130,8 +132,8 @@ def call_of(dag_id: str, run_id: str, task_id: str, map_index: int, try_number: 
     """Return one try; None if there is none."""
     ids = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index, "try_number": try_number}
     with create_session() as session:
-        for model in (TaskInstance, TaskInstanceHistory):
-            row = session.execute(select(*_columns(model)).filter_by(**ids)).first()
+        for query in (select(*_columns(TaskInstance)).filter_by(**ids), past_tries_query(_TRY, ids)):
+            row = session.execute(query).first()
             if row is not None:
                 return _try_row(row)
     return None
@@ -174,18 +176,20 @@ def split_id(stored: str | None) -> tuple[str, str]:
     return (call, work_id) if call.startswith("fc-") else ("", "")
 
 
+_TRY = ("try_number", "state", "scheduled_dttm", "queued_dttm", "start_date", "end_date", "external_executor_id")
+
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
 def _columns(model: Any) -> list[Any]:
-    names = ("try_number", "state", "queued_dttm", "start_date", "end_date", "external_executor_id")
-    return [getattr(model, name) for name in names]
+    return [getattr(model, name) for name in _TRY]
 
 
 def _try_row(row: Any) -> TryRow:
     call, work_id = split_id(row.external_executor_id)
-    queued, started, ended = map(_seconds, (row.queued_dttm, row.start_date, row.end_date))
-    return TryRow(row.try_number, str(row.state or ""), queued, started, ended, call, work_id)
+    moments = row.scheduled_dttm, row.queued_dttm, row.start_date, row.end_date
+    scheduled, queued, started, ended = map(_seconds, moments)
+    return TryRow(row.try_number, str(row.state or ""), scheduled, queued, started, ended, call, work_id)
 
 
 def _run_row(session: Any, dag_id: str, run_id: str) -> Any:

@@ -10,7 +10,9 @@ from modalflow.names import TaskTry
 from modalflow.operations.inventory import Inventory, Work
 from modalflow.operations.profiles.listing import ProfileRow, profile_rows
 from modalflow.protocol.spending_report import SpendingReport
-from modalflow.ui.answers.work import Cell
+from modalflow.ui.answers.work import COLUMNS, Cell
+
+_PLACE = COLUMNS.index("executor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,10 @@ class Row:
     """In the order of ``answers.work.COLUMNS``."""
     text: str
     """Their JSON."""
+    text_without_place: str
+    """Their JSON without the executor, which names a host: for users who may not see the cluster."""
     folded: str
-    """The cells' text for searches."""
+    """The cells' text for searches, without the executor."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,15 @@ class LiveState:
 
 def _row(work: Work) -> Row:
     found = _cells(work)
-    text = json.dumps(found, separators=(",", ":"))
-    return Row(work, work.task.dag_id if work.task else "", found, text, "\n".join(map(str, found)).casefold())
+    before, after = (json.dumps(part, separators=(",", ":"))[1:-1] for part in (found[:_PLACE], found[_PLACE + 1 :]))
+    return Row(
+        work,
+        work.task.dag_id if work.task else "",
+        found,
+        f"[{before},{json.dumps(work.executor)},{after}]",
+        f'[{before},"",{after}]',
+        "\n".join(map(str, found[:_PLACE] + found[_PLACE + 1 :])).casefold(),
+    )
 
 
 def _cells(work: Work) -> list[Cell]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -12,10 +12,11 @@ import modal
 from modalflow.config.settings import Settings
 from modalflow.control_plane import is_emulated
 from modalflow.cost.recorded_call import RecordedCall
+from modalflow.cost.samples import Samples
 from modalflow.logs.recorded_calls import RecordedCalls
 from modalflow.logs.usage_files import UsageFiles
 from modalflow.operations.costs import current_rates
-from modalflow.operations.inventory import take_inventory
+from modalflow.operations.inventory import RUNNING, Work, take_inventory
 from modalflow.operations.site import PATIENCE, Site, open_site, read_settings, within
 from modalflow.operations.spending.balances import spending_reports
 from modalflow.ui.sources import airflow_rows
@@ -29,6 +30,7 @@ LIVE_INTERVAL = 5.0
 USAGE_INTERVAL = 30.0
 LOSSES_INTERVAL = 20.0
 CALLS_INTERVAL = 10.0
+SAMPLES_INTERVAL = 10.0
 ROWS_INTERVAL = 5.0
 
 #: Seconds between two passes over usage records: the process also serves Airflow.
@@ -77,6 +79,9 @@ class Sources:
         self._calls: CachedByKey[_Key, list[RecordedCall]] = CachedByKey(
             "calls", CALLS_INTERVAL, most=_MOST_CALLS, at_once=_AT_ONCE
         )
+        self._samples: CachedByKey[_Key, dict[tuple[str, str], Samples]] = CachedByKey(
+            "samples", SAMPLES_INTERVAL, most=_MOST_CALLS, at_once=_AT_ONCE
+        )
         self._rows: CachedByKey[_Key, RunRows] = CachedByKey("rows", ROWS_INTERVAL, most=_MOST_CALLS, at_once=_AT_ONCE)
 
     def site(self) -> Site:
@@ -92,6 +97,20 @@ class Sources:
             (len(instance.tries), instance.state),
             lambda: within(_CALLS_SECONDS, lambda: self._recorded.of_instance(self._volume(), *key, began, ended())),
         )
+
+    def samples_of_running(self, instance: Instance, work: Sequence[Work]) -> Mapping[tuple[str, str], Samples]:
+        """Return the samples of a task instance's running calls by the ids of call and container: the newest read."""
+        running = [each for each in work if each.state == RUNNING and each.container_started_at]
+        if not running:
+            return {}
+        key = instance.dag_id, instance.task_id, instance.run_id, instance.map_index
+        containers = [(each.container_id, each.container_started_at) for each in running]
+        seen = self._samples.seen(
+            key,
+            tuple((each.function_call_id, each.container_id) for each in running),
+            lambda: within(PATIENCE, lambda: self._recorded.running_samples(self._volume(), containers)),
+        )
+        return seen.value or {}
 
     def calls_of_run(self, run: Run) -> Seen[list[RecordedCall]]:
         """Return the ended calls of a DAG run, without samples."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 from modalflow import __version__
@@ -77,13 +78,18 @@ def overview(facts: Facts, visible: Visible, *, manage: bool, freshness: Freshne
             granted.get(row.profile),
             rates,
         )
-        for row in live.profiles
+        for row in _profiles(live, facts.spending, visible)
     ]
+    if not visible.sees_all_teams:
+        for profile in answer.profiles:
+            profile.containers = profile.backlog = None
     if visible.cluster:
         # An executor with the newest report first, and those that are gone at the end.
         newest = sorted(inventory.executors, key=lambda each: -each.published_at)
-        answer.executors = [_executor(snapshot, visible, now) for snapshot in newest]
-        answer.relays = [_relay(report, now) for report in inventory.relays]
+        answer.executors = [
+            _executor(snapshot, visible, now) for snapshot in newest if visible.sees_team(snapshot.team)
+        ]
+        answer.relays = [_relay(report, now) for report in inventory.relays if visible.sees_all_teams]
     if facts.spending is not None:
         answer.budgets = list(_budgets(facts.spending, live, visible, now))
     return answer
@@ -97,7 +103,27 @@ def _counts(live: LiveState, visible: Visible) -> dict[str, Counter[str]]:
     return counts
 
 
+def _profiles(live: LiveState, spending: Spending | None, visible: Visible) -> list[ListedProfile]:
+    """Return the profiles; with teams those that work of the user's DAGs uses, or has used in the last days."""
+    if visible.sees_all_teams:
+        return list(live.profiles)
+    used = {row.work.profile for row in live.rows if visible.sees(row.dag_id)}
+    if spending is not None:
+        found, _ = spending.sums.days(date.min)
+        used |= {each.spender.profile for each in found if visible.sees(each.spender.dag)}
+    return [row for row in live.profiles if row.profile in used]
+
+
+def _of_teams(snapshot: Snapshot, visible: Visible) -> Snapshot:
+    """Return a report whose figures are those of the work that a user of some teams may see."""
+    # A team's DAG can name an executor of no team.
+    calls = [call for call in snapshot.calls if visible.sees(call.task.dag_id if call.task is not None else "")]
+    return replace(snapshot, calls=calls, more=0, states={}, held=0)
+
+
 def _executor(snapshot: Snapshot, visible: Visible, now: float) -> ExecutorRow:
+    if not visible.sees_all_teams:
+        snapshot = _of_teams(snapshot, visible)
     states = Counter(call.state for call in snapshot.calls) | Counter(snapshot.states)
     trouble, obstacle = (text if visible.everything or not text else HIDDEN for text in _texts(snapshot))
     return ExecutorRow(
@@ -192,4 +218,10 @@ def _budgets(spending: Spending, live: LiveState, visible: Visible, now: float) 
 
 
 def _may_see(balance: Balance, visible: Visible) -> bool:
-    return visible.sees(balance.subject) if balance.budget.scope is Scope.DAG else visible.cluster
+    match balance.budget.scope:
+        case Scope.DAG:
+            return visible.sees(balance.subject)
+        case Scope.TEAM:
+            return visible.cluster and visible.sees_team(balance.subject)
+        case _:
+            return visible.cluster and visible.sees_all_teams

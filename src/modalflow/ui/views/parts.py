@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from modalflow.cost.rates import Rates, UnknownRateError
@@ -17,6 +17,7 @@ from modalflow.ui.views.losses import advice_for
 
 #: The moments in their order, each with the name of the time after it.
 _AFTER = {
+    "scheduled": "scheduled",
     "queued": "airflow",
     "handed_over": "submitting",
     "spawned": "waiting",
@@ -26,6 +27,9 @@ _AFTER = {
     "ended": "reporting",
     "reported": "ending",
 }
+
+#: The moments that only Airflow's database has.
+_OF_AIRFLOW = ("scheduled", "queued")
 
 #: Seconds by which the clocks of an executor and a container can differ without a wrong picture.
 _CLOCKS = 1.0
@@ -63,8 +67,8 @@ def recorded_part(call: RecordedCall, rates: Rates) -> Part:
     )
 
 
-def live_part(work: Work, now: float) -> Part:
-    """Return the part of a call without an outcome."""
+def live_part(work: Work, now: float, sampled: Sampled | None = None) -> Part:
+    """Return the part of a call without an outcome, with its samples so far."""
     assert work.task is not None, "only tries have parts"
     began = work.since if work.state == "running" else 0.0
     moments = {
@@ -86,20 +90,50 @@ def live_part(work: Work, now: float) -> Part:
         submissions=work.submissions,
         cold="container_started" in {point.name for point in points},
         points=points,
+        used=_used_so_far(sampled),
+        samples=_samples(sampled),
     )
     part.spans = spans(points, now)
     return part
 
 
-def with_queued(parts: Sequence[Part], queued_at: float, now: float) -> None:
-    """Add the moment when Airflow queued a try to the part that followed: Airflow keeps the newest one only."""
+def with_queued(parts: Sequence[Part], scheduled_at: float, queued_at: float, now: float) -> None:
+    """Add the moments when Airflow scheduled and queued a try to the part that followed.
+
+    Airflow keeps the newest ones only, so of a try that deferred, they are those of its last part.
+    """
     if not queued_at:
         return
     for part in parts:
-        if part.points and part.points[0].name != "queued" and part.points[0].at >= queued_at - _CLOCKS:
-            part.points = [Point(name="queued", at=min(queued_at, part.points[0].at)), *part.points]
+        if part.points and part.points[0].name not in _OF_AIRFLOW and part.points[0].at >= queued_at - _CLOCKS:
+            queued = Point(name="queued", at=min(queued_at, part.points[0].at))
+            # A moment before the end of an earlier part is that part's.
+            if 0 < scheduled_at <= queued_at and not _ended_between(parts, scheduled_at, queued_at):
+                part.points = [Point(name="scheduled", at=min(scheduled_at, queued.at)), queued, *part.points]
+            else:
+                part.points = [queued, *part.points]
             part.spans = spans(part.points, None if part.state == "ended" else now)
             return
+
+
+def with_reported(parts: Sequence[Part], reports: Iterable[float]) -> None:
+    """Add the moments when Airflow noted the executor's reports: of ends that no supervisor has reported."""
+    for at in sorted(reports):
+        silent = [part for part in parts if part.state == "ended" and part.points and _is_silent(part, at)]
+        if silent:
+            part = silent[-1]
+            part.points = [*part.points, Point(name="reported", at=max(at, part.points[-1].at))]
+            if part.spans:
+                part.spans = spans(part.points)
+
+
+def _is_silent(part: Part, at: float) -> bool:
+    """Return whether a part had ended by then, and its end was reported by no one."""
+    return part.points[-1].at <= at + _CLOCKS and "reported" not in {point.name for point in part.points}
+
+
+def _ended_between(parts: Sequence[Part], first: float, last: float) -> bool:
+    return any(part.points and first < part.points[-1].at <= last for part in parts)
 
 
 def spans(points: Sequence[Point], now: float | None = None) -> list[Span]:
@@ -193,6 +227,13 @@ def _used(record: Record, sampled: Sampled | None) -> Amounts:
         cpu_peak=max(sampled.cpu) if sampled is not None and sampled.cpu else None,
         memory_mib=record.memory_mib or None,
     )
+
+
+def _used_so_far(sampled: Sampled | None) -> Amounts:
+    if sampled is None or not sampled.cpu:
+        return Amounts()
+    average = sum(sampled.cpu) / len(sampled.cpu)
+    return Amounts(cpu=average, cpu_peak=max(sampled.cpu), memory_mib=max(sampled.mib))
 
 
 def _samples(sampled: Sampled | None) -> Samples:

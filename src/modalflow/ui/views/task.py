@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.cost.rates import Rates
 from modalflow.cost.recorded_call import RecordedCall
+from modalflow.cost.samples import Samples
 from modalflow.operations.inventory import Work
 from modalflow.ui.answers.freshness import Freshness, Links
 from modalflow.ui.answers.task import Part, Point, TaskAnswer, Try
 from modalflow.ui.sources.airflow_rows import Instance, Loss, TryRow
 from modalflow.ui.views.losses import advice_for, cause_of
-from modalflow.ui.views.parts import live_part, recorded_part, with_queued
+from modalflow.ui.views.parts import live_part, recorded_part, with_queued, with_reported
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,24 @@ class TaskFacts:
     instance: Instance
     calls: Sequence[RecordedCall]
     work: Sequence[Work]
+    samples: Mapping[tuple[str, str], Samples]
+    """Those of running calls, by the ids of call and container."""
     rates: Rates
     complete: bool
     """Whether the records have been read."""
 
 
-def task_answer(facts: TaskFacts, *, editable: bool, freshness: Freshness, links: Links, now: float) -> TaskAnswer:
-    """Return the answer for a user; ``editable`` is whether the user may cancel it."""
+def task_answer(
+    facts: TaskFacts, *, editable: bool, cluster: bool, freshness: Freshness, links: Links, now: float
+) -> TaskAnswer:
+    """Return the answer for a user.
+
+    ``editable`` is whether the user may cancel it, ``cluster`` whether the user may see hosts of executors.
+    """
     instance = facts.instance
     parts = _parts(facts, now)
+    for part in parts:
+        part.executor = part.executor if cluster else ""
     rows = {row.try_number: row for row in instance.tries}
     numbers = sorted(rows.keys() | {part.try_number for part in parts}, reverse=True)
     tries = [_try(rows.get(number, TryRow(number)), parts, instance.losses, now) for number in numbers]
@@ -55,7 +65,10 @@ def _parts(facts: TaskFacts, now: float) -> list[Part]:
     recorded = [recorded_part(call, facts.rates) for call in facts.calls]
     ended = {part.work_id for part in recorded}
     # A ledger entry can remain after the end, and a record precedes the executor's next report.
-    return recorded + [live_part(work, now) for work in facts.work if work.work_id not in ended]
+    live = [work for work in facts.work if work.work_id not in ended]
+    return recorded + [
+        live_part(work, now, facts.samples.get((work.function_call_id, work.container_id))) for work in live
+    ]
 
 
 def _try(row: TryRow, all_parts: Iterable[Part], losses: Sequence[Loss], now: float) -> Try:
@@ -65,8 +78,10 @@ def _try(row: TryRow, all_parts: Iterable[Part], losses: Sequence[Loss], now: fl
     parts.sort(key=lambda part: part.points[0].at if part.points else 0.0)
     for number, part in enumerate(parts, 1):
         part.number = number
-    with_queued(parts, row.queued_at, now)
-    _explain(parts, [loss for loss in losses if loss.try_number == row.try_number])
+    with_queued(parts, row.scheduled_at, row.queued_at, now)
+    own = [loss for loss in losses if loss.try_number == row.try_number]
+    with_reported(parts, [loss.at for loss in own])
+    _explain(parts, own)
     return Try(
         try_number=row.try_number,
         state=row.state,
@@ -78,7 +93,11 @@ def _try(row: TryRow, all_parts: Iterable[Part], losses: Sequence[Loss], now: fl
 def _unrecorded(row: TryRow) -> Part:
     """Return what Airflow's database knows of a function call."""
     state = {"queued": "submitted", "running": "running", "restarting": "running"}.get(row.state, "ended")
-    moments = {"queued": row.queued_at, "ended": row.ended_at if state == "ended" else 0.0}
+    moments = {
+        "scheduled": row.scheduled_at if row.scheduled_at <= row.queued_at else 0.0,
+        "queued": row.queued_at,
+        "ended": row.ended_at if state == "ended" else 0.0,
+    }
     return Part(
         try_number=row.try_number,
         state=state,

@@ -38,11 +38,13 @@ def work_table(
 ) -> bytes:
     """Return the JSON of a ``WorkTable``. ``editable`` are the DAGs whose work the user may cancel."""
     shown = [row for row in live.rows if visible.sees(row.dag_id)] if live is not None else []
-    found = _without_states(shown, filters)
+    found = _without_states(shown, filters, places=visible.cluster)
     states = Counter(row.work.state for row in found)
     if filters.states:
         found = [row for row in found if row.work.state in filters.states]
-    page = _sorted(found, filters.sort)[filters.offset : filters.offset + min(filters.limit, MOST_ROWS)]
+    page = _sorted(found, filters.sort, places=visible.cluster)[
+        filters.offset : filters.offset + min(filters.limit, MOST_ROWS)
+    ]
     dags = {row.dag_id for row in shown if row.dag_id}
     head = WorkTable(
         freshness=freshness,
@@ -58,23 +60,24 @@ def work_table(
     ).model_dump(mode="json", exclude={"rows"})
     # The rows are JSON already: to encode 10,000 of them again would take most of the time for the answer.
     text = json.dumps(head, separators=(",", ":"))
-    return f'{text[:-1]},"rows":[{",".join([row.text for row in page])}]}}'.encode()
+    texts = [row.text if visible.cluster else row.text_without_place for row in page]
+    return f'{text[:-1]},"rows":[{",".join(texts)}]}}'.encode()
 
 
-def _without_states(rows: Sequence[Row], filters: Filters) -> list[Row]:
+def _without_states(rows: Sequence[Row], filters: Filters, *, places: bool) -> list[Row]:
     text = filters.text.casefold()
     return [
         row
         for row in rows
         if (not filters.profiles or row.work.profile in filters.profiles)
         and (not filters.dags or row.dag_id in filters.dags)
-        and (not text or text in row.folded)
+        and (not text or text in row.folded or (places and text in row.work.executor.casefold()))
     ]
 
 
-def _sorted(rows: list[Row], sort: str) -> list[Row]:
+def _sorted(rows: list[Row], sort: str, *, places: bool) -> list[Row]:
     column = sort.removeprefix("-")
-    if column not in COLUMNS:
+    if column not in COLUMNS or (column == "executor" and not places):
         return rows
     number = COLUMNS.index(column)
     return sorted(rows, key=lambda row: row.cells[number], reverse=sort.startswith("-"))

@@ -30,6 +30,10 @@ class SourceKind(StrEnum):
     CLOUD_BUCKET = "cloud-bucket"
 
 
+#: What brings a changed DAG file to the worker.
+_AGAIN = {SourceKind.LOCAL: "deploy again", SourceKind.VOLUME: "run `modalflow sync`"}
+
+
 @dataclass(frozen=True)
 class Bucket:
     """A bucket with the DAG bundles."""
@@ -84,6 +88,16 @@ class DagSource:
                     f"The folder {folder} of DAG bundle {name!r} does not exist. Give an existing one: "
                     f"`modalflow deploy --dags-bundle {name}=FOLDER`."
                 )
+
+    def without_files(self) -> list[str]:
+        """Return a line for the user for each bundle of this machine without a file of Airflow's."""
+        if self.bucket is not None:
+            return []
+        return [
+            f"DAG bundle {name!r} has no DAG file in {folder}. After you write one, {_AGAIN[self.kind]}."
+            for name, folder in self.bundles.items()
+            if not any(any(folder.rglob(pattern)) for pattern in ("*.py", "*.zip"))
+        ]
 
     def folders(self) -> dict[str, str]:
         """Return the bundles that a container has from its start: name → folder."""

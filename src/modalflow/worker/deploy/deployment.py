@@ -155,6 +155,8 @@ def prepare(
     configuration = bundle_configuration(notify)
     dags = configuration.source(dags_source, bundles, bucket, notify)
     dags.check()
+    for line in dags.without_files():
+        notify(line)
     requirements = _requirements(worker)
     if requirements is not None and not requirements.is_file():
         raise DeployError(f"The requirements file {requirements} does not exist; expected a file that pip can read.")

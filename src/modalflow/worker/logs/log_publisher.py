@@ -37,8 +37,16 @@ class LogPublisher:
     One commit publishes the whole Volume, so all function calls of the container share their commits.
     """
 
-    def __init__(self, commit: Callable[[], Awaitable[object]], *, interval: float = COMMIT_INTERVAL) -> None:
+    def __init__(
+        self,
+        commit: Callable[[], Awaitable[object]],
+        *,
+        before: Callable[[], object] | None = None,
+        interval: float = COMMIT_INTERVAL,
+    ) -> None:
+        """``before`` writes what else the commits of growing logs may publish. It must not raise."""
         self._commit = commit
+        self._before = before
         self._interval = interval
         self._lock = asyncio.Lock()
         self._begun = 0
@@ -95,6 +103,8 @@ class LogPublisher:
             sizes = {call_log: call_log.size() for call_log in self._watched}
             if sizes != self._watched:
                 started = time.monotonic()
+                if self._before is not None:
+                    self._before()
                 if await self._commit_number(self._begun + 1):
                     self._watched.update({each: size for each, size in sizes.items() if each in self._watched})
                 pause = pause_after(time.monotonic() - started, self._interval)

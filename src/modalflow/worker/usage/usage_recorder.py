@@ -24,9 +24,10 @@ from modalflow.cost.rates import DATED
 from modalflow.cost.samples import Samples
 from modalflow.cost.timeline import Timeline
 from modalflow.cost.usage import LOST, Record, Reserved
-from modalflow.names import SAMPLES_FOLDER, USAGE_FOLDER, TaskTry, usage_file
+from modalflow.names import SAMPLES_FOLDER, USAGE_FOLDER, TaskTry, running_samples, usage_file
 from modalflow.protocol.messages import Entry, Submission
 from modalflow.support import linux
+from modalflow.support.described import describe
 from modalflow.worker.usage.call_sampler import CallSampler, FirstProcess
 from modalflow.worker.zygote.protocol import NO_MOMENTS, ForkResult, Moments, Outcome, ProcessUsage
 
@@ -38,6 +39,10 @@ Granted: TypeAlias = Callable[[Submission], Mapping[str, Any]]
 #: Bytes after which a new file is begun. A commit uploads the last block of a changed file again; with one file for a
 #: busy day, that would be thousands of times.
 FILE_SIZE = 64 * 1024
+
+#: Seconds of sampling from which on a running call has its samples published; and seconds between two writes of them.
+#: Each write adds a small file to a commit.
+PUBLISHED_FROM, PUBLISHED_EVERY = 10.0, 15.0
 
 
 class UsageRecorder:
@@ -65,6 +70,9 @@ class UsageRecorder:
         self._files = 0
         self._calls = 0
         self._reported_cpu = 0.0
+        self._sampled: dict[int, CallUsage] = {}
+        self._running_file = root / running_samples(container_id, self.container_started_at)
+        self._running_written_at: float | None = None
 
     def begin_call(self, function_call_id: str) -> CallUsage:
         """Begin the usage of a function call, which has just arrived."""
@@ -89,6 +97,39 @@ class UsageRecorder:
             with beside.open("a") as opened:
                 opened.write(samples.to_line())
         self._file = file
+
+    def write_running(self) -> None:
+        """Write the samples of running calls, if the last write is long enough ago: call it before a commit.
+
+        No commit is made for them: they are published with the lines of a task's log.
+        """
+        now = self.clock()
+        if self._running_written_at is not None and now - self._running_written_at < PUBLISHED_EVERY:
+            return
+        try:
+            found = [samples for call in self._sampled.values() if (samples := call.samples()) is not None]
+            long = [samples.to_line() for samples in found if samples.seconds >= PUBLISHED_FROM]
+            if long:
+                self._running_file.parent.mkdir(parents=True, exist_ok=True)
+                self._running_file.write_text("".join(long))
+                self._running_written_at = now
+        except Exception:  # The usage must not fail the work: see the module's docstring.
+            log.exception("The samples of running calls could not be written")
+
+    @contextmanager
+    def running(self, call: CallUsage) -> Iterator[None]:
+        """Count a call as running within the context: ``write_running`` writes its samples."""
+        self._sampled[id(call)] = call
+        try:
+            yield
+        finally:
+            del self._sampled[id(call)]
+            if not self._sampled and self._running_written_at is not None:
+                self._running_written_at = None
+                try:
+                    self._running_file.unlink(missing_ok=True)
+                except OSError as error:
+                    log.warning("The samples of ended calls could not be removed: %s", describe(error))
 
     def cpu_since_last(self) -> float:
         """Return the CPU seconds that this process has used since the last call."""
@@ -128,9 +169,14 @@ class CallUsage:
         """Sample the use of the work's processes within the context."""
         self.sampler.begin(pid)
         try:
-            yield
+            with self.recorder.running(self):
+                yield
         finally:
             self.sampler.end()
+
+    def samples(self) -> Samples | None:
+        """Return the samples so far; None without any."""
+        return self.sampler.samples(self.function_call_id, self.recorder.container_id, time.time())
 
     def ended(self, result: ForkResult | None) -> None:
         """Note how the work's processes ended; None if that is unknown."""
@@ -144,8 +190,7 @@ class CallUsage:
             share, took = self._end()
             state = (outcome.final_state or outcome.state.value) if outcome is not None else "failed"
             record = _record(submission, granted, self, state, share, took)
-            samples = self.sampler.samples(self.function_call_id, self.recorder.container_id, time.time())
-            self.recorder.write(record, _timeline(submission, self, share, outcome), samples)
+            self.recorder.write(record, _timeline(submission, self, share, outcome), self.samples())
             return footer(record, DATED)
         except Exception:  # The usage must not fail the work: see the module's docstring.
             log.exception("The usage of %s could not be recorded", submission.label)

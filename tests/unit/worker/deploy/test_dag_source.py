@@ -93,3 +93,17 @@ def test_a_bundle_of_any_name_has_a_folder_below_modalflows(tmp_path: Path, name
     """Names that are paths lead nowhere else, and long ones are names of files."""
     folder = Path(DagSource(SourceKind.LOCAL, {name: tmp_path}).folders()[name])
     assert folder.parent == Path(BUNDLES_ROOT) and len(folder.name.encode()) <= 255 and folder.name != ".."
+
+
+def test_a_folder_without_dag_files_is_named(tmp_path: Path) -> None:
+    """Airflow's tasks would wait for files that no container has, until the next deployment."""
+    bundles = {"a": tmp_path}
+    (tmp_path / "notes.md").touch()
+    assert DagSource(SourceKind.LOCAL, bundles).without_files() == [
+        f"DAG bundle 'a' has no DAG file in {tmp_path}. After you write one, deploy again."
+    ]
+    assert "modalflow sync" in DagSource(SourceKind.VOLUME, bundles).without_files()[0]
+    assert not DagSource(SourceKind.CLOUD_BUCKET, bundles, Bucket("dags")).without_files()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "dag.py").touch()
+    assert not DagSource(SourceKind.LOCAL, bundles).without_files()

@@ -86,6 +86,28 @@ async def test_a_growing_call_log_is_published_and_a_still_one_is_not(tmp_path: 
         await until(lambda: volume.commits == 2)
 
 
+async def test_what_else_is_published_is_written_before_a_commit_that_is_due(tmp_path: Path) -> None:
+    """It causes no commit: a log that does not grow has none."""
+    volume = Volume()
+    written: list[int] = []
+    publisher = LogPublisher(volume.commit, before=lambda: written.append(volume.commits), interval=0.001)
+    call_log = Watched(tmp_path, "log", "fc-1")
+    call_log.open("Started")
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    with publisher.watching(call_log):
+        await until(lambda: volume.commits == 1)
+        looks = call_log.looks
+        await until(lambda: call_log.looks > looks + 5)
+        call_log.info("more")
+        await until(lambda: volume.commits == 2)
+    assert written == [0, 1]
+
+
 @pytest.mark.parametrize(("took", "pause"), [(0.01, 1.0), (2.0, 2.0), (3.0, 3.0), (3.5, 2.0), (4.0, 1.0), (30.0, 1.0)])
 def test_the_pause_after_a_commit_leaves_no_line_too_old(took: float, pause: float) -> None:
     """A slow Volume is left alone for as long as it took, while a line that waits for commit, pause and commit may."""

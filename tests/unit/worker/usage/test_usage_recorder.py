@@ -13,11 +13,11 @@ import pytest
 from modalflow.cost.recorded_call import RecordedCall
 from modalflow.cost.samples import Samples, Series
 from modalflow.cost.usage import LOST, Record, Reserved
-from modalflow.names import SAMPLES_FOLDER, USAGE_FOLDER, TaskTry
+from modalflow.names import SAMPLES_FOLDER, USAGE_FOLDER, TaskTry, running_samples
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.worker.usage import usage_recorder
 from modalflow.worker.usage.call_sampler import CallSampler
-from modalflow.worker.usage.usage_recorder import CallUsage, UsageRecorder, age_of_this_process
+from modalflow.worker.usage.usage_recorder import PUBLISHED_EVERY, CallUsage, UsageRecorder, age_of_this_process
 from modalflow.worker.zygote.protocol import ForkResult, Moments, Outcome, ProcessUsage
 
 DONE = Outcome(State.SUCCESS, 0, "success")
@@ -124,6 +124,62 @@ def test_samples_are_beside_the_record(world: World) -> None:
     samples = Samples.from_line(line)
     assert (samples.function_call_id, samples.mib) == ("fc-1", (300.0,)) and 0.3 < samples.cpu[0] <= 0.5
     assert (file.parent.parent / file.name).exists() and len(world.records()) == 2
+
+
+def sampled(usage: CallUsage, seconds: float, mib: float = 300.0) -> None:
+    """Give a call samples that cover this time."""
+    now = time.monotonic()
+    usage.sampler._series = Series.begin(now - seconds, 0.0)
+    for part in (0.5, 1.0):
+        usage.sampler._series.add(now - seconds * (1 - part), seconds * part, mib)
+
+
+def running_file(world: World) -> Path:
+    return world.root / running_samples("ta-1", world.recorder.container_started_at)
+
+
+async def test_samples_of_running_calls_are_written_with_a_commit(world: World) -> None:
+    """Those of long calls, rarely, in one small file, which goes with the last of them."""
+    long, short = world.open(), world.recorder.begin_call("fc-2")
+    with long.sampling(os.getpid):
+        with short.sampling(os.getpid):
+            sampled(long, 12.0)
+            sampled(short, 3.0)
+            world.recorder.write_running()
+            [line] = running_file(world).read_text().splitlines()
+            first = Samples.from_line(line)
+            assert (first.function_call_id, first.container_id, first.mib) == ("fc-1", "ta-1", (300.0, 300.0))
+            assert first.seconds == pytest.approx(12.0, abs=0.5)
+            sampled(short, 11.0)
+            world.now += PUBLISHED_EVERY - 1
+            world.recorder.write_running()
+            assert running_file(world).read_text().splitlines() == [line], "not so soon again"
+            world.now += 1
+            world.recorder.write_running()
+            assert len(running_file(world).read_text().splitlines()) == 2
+        assert running_file(world).exists(), "another call still runs"
+    assert not running_file(world).exists()
+    assert not world.records(), "nothing of it is a record"
+
+
+async def test_short_calls_write_no_samples_while_they_run(world: World) -> None:
+    """They have ended before a page could show them."""
+    usage = world.open()
+    with usage.sampling(os.getpid):
+        world.recorder.write_running()
+        sampled(usage, 9.0)
+        world.recorder.write_running()
+    assert not (world.root / USAGE_FOLDER).exists()
+
+
+async def test_samples_of_running_calls_fail_no_work(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A full disk, for example."""
+    (world.root / USAGE_FOLDER).write_text("in the way")
+    usage = world.open()
+    with usage.sampling(os.getpid):
+        sampled(usage, 12.0)
+        world.recorder.write_running()
+    assert "could not be written" in caplog.text
 
 
 def test_a_container_that_was_there_before_the_work_did_not_start_for_it(tmp_path: Path) -> None:

@@ -138,12 +138,16 @@ def _shell(terminal: _Terminal, context: Any, ti: Any) -> None:
         "params": context.get("params"),
         "sh": sh,
     }
+    # Python's console passes errors to a hook of others if there is one: Airflow's writes them into the task's log.
+    hook, sys.excepthook = sys.excepthook, sys.__excepthook__
     with contextlib.redirect_stdout(terminal.output), contextlib.redirect_stderr(terminal.output):
         try:
             _Shell(terminal, names).interact(_SHELL_BANNER, exitmsg="")
         except SystemExit as left:
             if left.code not in (None, 0):
                 raise _LeftError(f"The shell was left with exit({left.code!r})") from None
+        finally:
+            sys.excepthook = hook
 
 
 class _Shell(code.InteractiveConsole):

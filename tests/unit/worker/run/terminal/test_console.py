@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -108,13 +109,23 @@ def test_a_skipped_task_opens_no_debugger(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_shell_has_the_context_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs in place of the task, which it can execute, and programs do not see the console's variable."""
+    """It runs in place of the task, which it can execute, and programs do not see the console's variable.
+
+    Errors are on the screen, although Airflow has them logged in the process of a task.
+    """
+    logged: list[object] = []
+
+    def log_error(*error: object) -> None:
+        logged.append(error)
+
+    monkeypatch.setattr(sys, "excepthook", log_error)
     typed = Typed("params['n']\n", "task.execute(context)\n", "print('hi')\n", "1 / 0\n", "sh('echo $((40 + 3))')\n")
     with attached(SHELL_CONSOLE, typed, failing, {"params": {"n": 6}}, monkeypatch) as run:
         assert run() is None
     for text in (">>> 6\n", ">>> 7\n", ">>> hi\n", "ZeroDivisionError", ">>> 43\n0\n"):
         assert text in typed.screen
     assert CONSOLE_VARIABLE not in os.environ
+    assert logged == [] and sys.excepthook is log_error
 
 
 def test_a_shell_left_with_a_code_fails_the_task(monkeypatch: pytest.MonkeyPatch) -> None:

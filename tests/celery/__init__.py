@@ -1,0 +1,1 @@
+"""Tasks on Celery and on Modal in one Airflow: `make test-celery`."""

@@ -14,10 +14,13 @@ import compose_spec
 import pytest
 import yaml
 
+from modalflow.cli.local.local import run as local_run
+
 DEPLOY = Path(__file__).parents[3] / "deploy"
 #: In the order in which they are named to Compose.
 COMPOSE = [DEPLOY / "compose" / name for name in ("modal.yaml", "modal-local.yaml")]
-FILES = [COMPOSE[:1], COMPOSE]
+BESIDE = DEPLOY / "compose" / "modal-beside.yaml"
+FILES = [COMPOSE[:1], COMPOSE, [*COMPOSE, BESIDE]]
 
 #: What the files demand in ``.env``.
 NEEDED = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "AIRFLOW__API_AUTH__JWT_SECRET", "MODAL_SERVER_URL")
@@ -38,11 +41,13 @@ def environments() -> dict[str, dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES[-1], ids=lambda path: path.stem)
 def test_compose_files_follow_the_specification(path: Path) -> None:
     """Each file can be read by itself, and extends the services of Airflow's own file."""
-    parsed = compose_spec.PyCompose.from_yaml(path.read_text())
-    assert set(parsed.services or {}) == SERVICES
+    # The parser fills in no variables, and an image's name has a form.
+    filled = re.sub(r"\$\{\w+:[?-][^}]*\}", "x", path.read_text())
+    parsed = compose_spec.PyCompose.from_yaml(filled)
+    assert set(parsed.services or {}) == ({"modal"} if path == BESIDE else SERVICES)
 
 
 def compose() -> list[str]:
@@ -71,9 +76,10 @@ def config(files: list[Path], variables: dict[str, str], folder: Path) -> subpro
 @pytest.mark.parametrize("files", FILES, ids=lambda files: files[-1].stem)
 def test_docker_compose_merges_them(files: list[Path], tmp_path: Path) -> None:
     """Compose reads the files together with Airflow's services, and every service gets the same environment."""
-    merged = config(files, dict.fromkeys(NEEDED, "from-env"), tmp_path)
+    merged = config(files, dict.fromkeys((*NEEDED, "AIRFLOW_IMAGE_NAME"), "from-env"), tmp_path)
     assert merged.returncode == 0, merged.stderr
     services = yaml.safe_load(merged.stdout)["services"]
+    beside = services.pop("modal", None)
     assert set(services) == SERVICES
     for service in services.values():
         environment = service["environment"]
@@ -82,7 +88,12 @@ def test_docker_compose_merges_them(files: list[Path], tmp_path: Path) -> None:
         assert environment["AIRFLOW__CORE__EXECUTOR"].startswith("CeleryExecutor,modalflow.")
         assert {environment[name] for name in NEEDED if name != "MODAL_SERVER_URL"} == {"from-env"}
     assert services["airflow-cli"]["environment"]["MODAL_SERVER_URL"] == "from-env"
-    assert services["airflow-cli"]["environment"]["MODAL_ENVIRONMENT"] == ("main" if files == COMPOSE else "")
+    assert services["airflow-cli"]["environment"]["MODAL_ENVIRONMENT"] == ("main" if COMPOSE[-1] in files else "")
+    assert (beside is not None) == (BESIDE in files)
+    if beside is not None:
+        assert beside["environment"] == {
+            "MODALFLOW_LOCAL_TOKEN_ID": "from-env", "MODALFLOW_LOCAL_TOKEN_SECRET": "from-env",
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("missing", NEEDED)
@@ -98,6 +109,15 @@ def test_every_component_has_the_same_environment() -> None:
     scheduler = environments()["airflow-scheduler"]
     assert all(environment == scheduler for environment in environments().values())
     assert {"MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "MODAL_SERVER_URL"} <= set(scheduler)
+
+
+def test_the_command_of_the_service_has_options_of_modalflow() -> None:
+    """A renamed option would end the service at its start."""
+    command = yaml.safe_load(BESIDE.read_text())["services"]["modal"]["command"][0]
+    options = re.findall(r"(?<= )--[a-z-]+", command)
+    names = {name for parameter in local_run.params for name in parameter.opts}
+    assert options == ["--host", "--port", "--state-dir"]
+    assert set(options) <= names
 
 
 def test_secrets_come_from_outside() -> None:

@@ -1,7 +1,7 @@
 """The values for the official Helm chart: accepted by the chart, and with names and options of Airflow and modalflow.
 
-The chart is not a part of this repository. With its folder in ``AIRFLOW_HELM_CHART``, the values are checked against
-its schema, and rendered if ``helm`` is on PATH. Without it, they are checked against the forms of the keys in use.
+The chart is not a part of this repository. If ``AIRFLOW_HELM_CHART`` names its folder, the values are checked against
+its schema, and rendered if ``helm`` is on PATH. They are always checked against the forms of the keys in use.
 """
 
 from __future__ import annotations

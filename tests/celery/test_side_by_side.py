@@ -105,7 +105,7 @@ def test_what_modal_is_asked_for_is_its_own_tasks_alone(stack: ModalStack, run_i
     assert part["container_id"] == instance_of(stack, DAG_ID, run_id, "train").hostname
 
 
-def test_a_restart_of_the_scheduler_loses_no_task(stack: ModalStack, run_id: str) -> None:
+def test_a_restart_of_the_scheduler_loses_no_task(stack: ModalStack) -> None:
     """Tasks of both that run meanwhile end well, once, in their first try; `modalflow status` and the UI count those of
     Modal alone."""
     started = start_run(stack, GATE_DAG)
@@ -137,7 +137,7 @@ def test_a_restart_of_the_scheduler_loses_no_task(stack: ModalStack, run_id: str
     stack.airflow.check()
 
 
-def test_the_doctor_finds_both_well(stack: ModalStack, run_id: str) -> None:
+def test_the_doctor_finds_both_well(stack: ModalStack) -> None:
     """From the environment of the scheduler."""
     done = modalflow(stack, "doctor", "--json")
     found = json.loads(done.stdout)

@@ -55,6 +55,8 @@ def side_by_side(folder: Path) -> Iterator[ModalStack]:
         env = {
             "AIRFLOW__CORE__EXECUTOR": f"CeleryExecutor,{MODAL_EXECUTOR}",
             "AIRFLOW__CELERY__BROKER_URL": broker,
+            # Airflow's default. A start of the scheduler, and with it of the relay, can be longer than the stack's own.
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
         }
         worker = str(Path(__file__).parent / "worker.py")
         with ModalStack(

@@ -163,6 +163,12 @@ class Sources:
         finally:
             programs.pop(program.name).stop()
 
+    def ship(self, stack: ModalStack) -> None:
+        """Have the bundle shipped, unless an earlier test did."""
+        if not stack.airflow.api.dag_is_known("pinned"):
+            with self.parsed(stack):
+                stack.airflow.wait_for_dag("pinned")
+
     def _git(self, *command: str) -> None:
         subprocess.run(["git", "-C", str(self.repository), *command], check=True, capture_output=True)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, start_run, the_task, wait_at_gate
-from tests.acceptance.dag_sources import GIT, HAS_GIT
+from tests.acceptance.dag_sources import GIT, HAS_GIT, Sources
 from tests.command_line import CommandLine
 from tests.support import wait_until
 
@@ -40,10 +40,10 @@ def following(stack: ModalStack, folder: Path, *what: str) -> Iterator[tuple[sub
         process.wait()
 
 
-def test_doctor_finds_a_real_airflow_well(stack: ModalStack) -> None:
+def test_doctor_finds_a_real_airflow_well(stack: ModalStack, sources: Sources) -> None:
     """In Airflow's own command line; the container reached the real Execution API, and read the DAGs."""
-    # The DAG processor ships this one's bundle, and the scheduler starts the relay after itself.
-    stack.airflow.wait_for_dag("pinned")
+    sources.ship(stack)
+    # The scheduler starts the relay after itself.
     wait_until(lambda: json.loads(run(stack, *MODALFLOW, "status", "--json").stdout)["relays"], 60.0, "a relay")
     done = run(stack, *IN_AIRFLOW, "doctor", "--json")
     # Airflow's own command line may log to standard output before it gets as far as a command.

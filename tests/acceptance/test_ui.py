@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, scheduler_log, start_run, wait_at_gate
+from tests.acceptance.dag_sources import Sources
 from tests.airflows import AIRFLOW, needs_airflow
 from tests.browser.driving import NAV, PATIENCE, Viewer, chromium
 from tests.support import wait_until
@@ -137,10 +138,9 @@ def test_a_profile_is_drained_resumed_and_paused(stack: ModalStack, viewer: View
 
 
 @needs_airflow("3.1")
-def test_the_doctor_examines_the_stack(stack: ModalStack, viewer: Viewer) -> None:
+def test_the_doctor_examines_the_stack(stack: ModalStack, sources: Sources, viewer: Viewer) -> None:
     """After a confirmation, line by line; the API server and a container are well."""
-    # The DAG processor has shipped this one's bundle by then.
-    stack.airflow.wait_for_dag("pinned")
+    sources.ship(stack)
     with page_of(viewer, NAV) as page:
         confirm(page, "Run the doctor", "Run the doctor")
         dialog = page.get_by_role("dialog")

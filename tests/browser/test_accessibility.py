@@ -117,6 +117,7 @@ def test_filters_and_order_are_used_and_announced_by_keys(viewer: Viewer) -> Non
         page.keyboard.press("Space")
         page.wait_for_url(re.compile("state=waiting"))
         said = page.get_by_role("status")
+        expect(said.filter(has_text="of 10")).to_have_text("3 of 10")
         page.keyboard.press("Tab")
         expect(page.get_by_label("All profiles")).to_be_focused()
         page.keyboard.press("g")

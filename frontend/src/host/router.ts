@@ -1,36 +1,42 @@
-import { useCallback, useEffect, useRef, type ComponentType, type ReactNode } from "react";
+import { useCallback, useMemo, useSyncExternalStore, type ComponentType, type ReactNode } from "react";
 
-import { Address } from "../lib/address";
-
-/** The parts used of the router of Airflow's UI, which every plugin of Airflow 3.1 and newer finds in the page. */
+/** The part used of the router of Airflow's UI, which every plugin of Airflow 3.1 and newer finds in the page. */
 interface Router {
   Link: ComponentType<{ to: string; className?: string; title?: string; children: ReactNode }>;
-  useSearchParams: () => [
-    URLSearchParams,
-    (next: (before: URLSearchParams) => URLSearchParams, options?: { replace?: boolean }) => void,
-  ];
 }
 
 const router = (globalThis as unknown as { ReactRouterDOM: Router }).ReactRouterDOM;
 
 export const { Link } = router;
 
+const listeners = new Set<() => void>();
+
+function listen(listener: () => void): () => void {
+  listeners.add(listener);
+  window.addEventListener("popstate", listener);
+  return () => {
+    listeners.delete(listener);
+    window.removeEventListener("popstate", listener);
+  };
+}
+
 type Change = (before: URLSearchParams) => URLSearchParams;
 
-/** One for all parts of the page, because they share the address. */
-const address = new Address();
-
-/** Return the query of the page's address, and a function that changes it. */
+/**
+ * Return the query of the page's address, and a function that changes it.
+ *
+ * The change goes past the router: Airflow's UI makes a new component of a plugin whenever the router's address changes,
+ * and with the old one the focus, a selection and text under way would be lost.
+ */
 export function useQuery(): [URLSearchParams, (change: Change) => void] {
-  const [query, setQuery] = router.useSearchParams();
-  const newest = useRef(setQuery);
-  useEffect(() => {
-    newest.current = setQuery;
-    address.show(query);
-  }, [query, setQuery]);
+  const search = useSyncExternalStore(listen, () => window.location.search);
+  const query = useMemo(() => new URLSearchParams(search), [search]);
   const change = useCallback((next: Change) => {
-    const query = address.change(next);
-    newest.current(() => query, { replace: true });
+    const { pathname, search, hash } = window.location;
+    const text = next(new URLSearchParams(search)).toString();
+    // The router keeps its own notes in the state.
+    window.history.replaceState(window.history.state, "", `${pathname}${text && `?${text}`}${hash}`);
+    for (const listener of listeners) listener();
   }, []);
   return [query, change];
 }

@@ -189,3 +189,17 @@ def test_a_file_beside_mounts_keeps_its_text(tmp_path: Path) -> None:
     done = subprocess.run([unshare, "--mount", "sh", "-c", mount, "sh", *script], capture_output=True, text=True)
     assert "Read-only file system" in done.stderr
     assert (tmp_path / "scribbled").read_text() == "the host's"
+
+
+@pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER], ids=lambda i: i.value)
+def test_a_file_system_with_the_state_folder_is_writable(isolation: Isolation, tmp_path: Path) -> None:
+    """On Debian 13, /tmp is a file system of its own, and temporary state folders are in it."""
+    unshare = shutil.which("unshare")
+    if unshare is None or os.geteuid() != 0 or problem_with(isolation):
+        pytest.skip("mounts need root, and namespaces")
+    found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
+    run = "from tests.contract.scribbling import main; main()"
+    script = [sys.executable, "-c", found_from + run, str(tmp_path / "s"), isolation.value, str(tmp_path)]
+    mount = f'mount -t tmpfs none {tmp_path} && exec "$@"'
+    done = subprocess.run([unshare, "--mount", "sh", "-c", mount, "sh", *script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -298,7 +298,7 @@ def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "") -> No
             else:
                 (private / "upper").mkdir()
                 shutil.copymode(host, private / "upper")
-            if not _has_mounts_below(host):
+            if not _has_mounts_below(host, rootfs.hidden):
                 _overlay(str(host), str(private / "upper"), str(private / "work"), there, extra)
                 return
         except OSError:
@@ -308,8 +308,10 @@ def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "") -> No
     syscalls.make_read_only(there)
 
 
-def _has_mounts_below(host: Path) -> bool:
-    return any(host in Path(mounted.point).parents for mounted in mountinfo.mounts())
+def _has_mounts_below(host: Path, hidden: Path) -> bool:
+    """Return whether there are mounts below a folder, except for the control plane's own in its hidden folder."""
+    points = [Path(mounted.point) for mounted in mountinfo.mounts()]
+    return any(host in point.parents and not point.is_relative_to(hidden) for point in points)
 
 
 def _make_devices() -> None:

@@ -25,8 +25,8 @@ type Change = (before: URLSearchParams) => URLSearchParams;
 /**
  * Return the query of the page's address, and a function that changes it.
  *
- * The change goes past the router: Airflow's UI makes a new component of a plugin whenever the router's address changes,
- * and with the old one the focus, a selection and text under way would be lost.
+ * The change goes past the router: Airflow's UI can mount a plugin anew when the router's address changes, and with the
+ * old components the focus, a selection and typed text would be lost.
  */
 export function useQuery(): [URLSearchParams, (change: Change) => void] {
   const search = useSyncExternalStore(listen, () => window.location.search);

@@ -99,7 +99,7 @@ def decide(call: Call, entry: Entry | None, status: CallStatus, policy: Policy, 
 def lost_before_claim(
     call: Call, cause: Cause, detail: str, policy: Policy, *, advice: str | None = None, final: bool = False
 ) -> Decision:
-    """Decide about work that did not run: unless that is ``final``, it can be submitted again, without using a retry."""
+    """Decide about work that did not run. Unless that is ``final``, it can be submitted again, without a retry."""
     again = not final and call.has_request and call.attempts < (call.max_attempts or policy.submit_attempts)
     times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
     # If Modal no longer keeps the result, the work may have run, long ago.

@@ -191,6 +191,93 @@ async def test_a_function_that_was_never_deployed_fails_its_work_at_once() -> No
     assert stage.submitter.under_way == 0
 
 
+async def test_a_broken_record_of_what_is_deployed_stops_no_call() -> None:
+    """Whatever reading it raises, the known record decides: the call waits for its Function, and holds no place."""
+    deployed = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if not deployed.is_set():
+            raise exception.NotFoundError("no app")
+        return f"fc-{name}"
+
+    async def broken() -> Deployment:
+        raise AttributeError("a bug of the SDK")
+
+    stage = Stage(answer)
+    stage.wiring.connection.deployment = DEPLOYED
+    stage.api.record = broken  # type: ignore[method-assign]
+    stage.submit("one")
+    async with asyncio.timeout(10):
+        while stage.api.spawned.count("one") < 2:
+            await asyncio.sleep(0.001)
+    deployed.set()
+    await stage.started("one")
+    assert stage.submitter.under_way == 0
+
+
+async def test_a_function_that_is_away_after_a_failure_at_once_is_waited_for() -> None:
+    """Work failed when it was never deployed; that says nothing about a later absence."""
+    deployed = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if not deployed.is_set():
+            raise exception.NotFoundError("no Function")
+        return f"fc-{name}"
+
+    stage = Stage(answer)
+    stage.api.deployed = dataclasses.replace(DEPLOYED, profiles=("default",))
+    stage.submit("early", profile="gpu")
+    async with asyncio.timeout(10):
+        while UpdateKind.FAILED not in kinds(stage.wiring):
+            await asyncio.sleep(0.001)
+    stage.api.deployed = DEPLOYED
+    stage.submit("later", profile="gpu")
+    async with asyncio.timeout(10):
+        while stage.api.spawned.count("later") < 3:
+            await asyncio.sleep(0.001)
+    deployed.set()
+    await stage.started("later")
+    assert kinds(stage.wiring).count(UpdateKind.FAILED) == 1
+
+
+async def test_a_spawn_without_an_answer_is_not_failed_at_once() -> None:
+    """Modal may have accepted it, so it may run: that its Function is in no record any more does not end it."""
+    deployed = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if stage.api.spawned.count(name) == 1:
+            raise exception.ServiceError("no answer")
+        if not deployed.is_set():
+            raise exception.NotFoundError("no Function")
+        return f"fc-{name}"
+
+    stage = Stage(answer)
+    stage.api.deployed = dataclasses.replace(DEPLOYED, profiles=("default",))
+    stage.submit("one", profile="gpu")
+    async with asyncio.timeout(10):
+        while stage.api.spawned.count("one") < 4:
+            await asyncio.sleep(0.001)
+    assert UpdateKind.FAILED not in kinds(stage.wiring)
+    deployed.set()
+    await stage.started("one")
+
+
+async def test_a_final_refusal_counts_the_submissions_that_were_made() -> None:
+    """One is not shown as the limit of them."""
+
+    async def answer(profile: str, name: str) -> str:
+        raise exception.InvalidError("no such GPU")
+
+    stage = Stage(answer)
+    stage.submit("one")
+    async with asyncio.timeout(10):
+        while UpdateKind.FAILED not in kinds(stage.wiring):
+            await asyncio.sleep(0.001)
+    [failed] = [update for update in stage.wiring.outbox.updates if update.kind is UpdateKind.FAILED]
+    assert stage.api.spawned == ["one"]
+    assert "Not started on Modal" in (failed.reason or "") and "submissions" not in (failed.reason or "")
+
+
 async def test_an_app_that_stays_away_fails_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time of a deployment, also what comes later: the reason says how to deploy."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -474,6 +475,28 @@ def test_what_cannot_be_followed_has_a_reason(folder: Path, value: str) -> None:
     assert "without running the file" in part.findings[0].text
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def make(self):\n        BIG = {'pod_override': POD}",
+        "if get():\n        BIG = {'pod_override': POD}",
+        "BIG = {}\n    if get():\n        BIG = {'pod_override': POD}",
+    ],
+)
+def test_an_attribute_of_a_class_is_assigned_in_its_body(folder: Path, body: str) -> None:
+    """Not in a method, whose names are its own, and not below a condition."""
+    text = f"POD = k8s.V1Pod()\nclass Sizes:\n    {body}\n"
+    part = only(plan_of(folder, dag=f"{text}EmptyOperator(task_id='t', executor_config=Sizes.BIG)"))
+    assert part.new == part.old and "without running the file" in part.findings[0].text
+
+
+def test_a_name_in_a_method_hides_no_attribute(folder: Path) -> None:
+    """It is another one."""
+    text = "class Sizes:\n    BIG = {'modal': {'cpu': 2}, 'x': 1}\n    def make(self):\n        BIG = get()\n"
+    part = only(plan_of(folder, dag=f"{text}EmptyOperator(task_id='t', executor_config=Sizes.BIG)"))
+    assert options(part) == {"cpu": 2}
+
+
 def test_an_image_of_the_run_needs_a_profile(folder: Path) -> None:
     """The line names the setting, not only its source."""
     part = only(plan_of(folder, dag=pod_task("image=Variable.get('image')")))
@@ -500,14 +523,18 @@ def test_uses_outside_of_a_tasks_call(folder: Path) -> None:
 
 
 def test_archives_and_linked_folders(folder: Path) -> None:
-    """Airflow reads both. An archive is named, a linked folder is read once, and a circle ends."""
+    """Airflow reads both. An archive with Python files is named, a linked folder is read once, and a circle ends."""
     shared, dags = folder / "shared", folder / "dags"
     shared.mkdir()
     dags.mkdir()
     (shared / "dag.py").write_text("BashOperator(task_id='a', executor='LocalExecutor')")
     (shared / "back").symlink_to(dags)
     (dags / "linked").symlink_to(shared)
-    (dags / "packed.zip").write_bytes(b"PK")
+    for name, inner in (("packed", "dag.py"), ("table", "rows.csv")):
+        with zipfile.ZipFile(dags / f"{name}.zip", "w") as archive:
+            archive.writestr(inner, "")
+    (dags / "broken.zip").write_bytes(b"PK")
+    os.mkfifo(dags / "pipe.zip")
     plan = read_folder(dags)
     assert [part.place.path for part in plan.parts] == ["linked/dag.py"]
     assert [(finding.place.path, "archive" in finding.text) for finding in plan.unreadable] == [("packed.zip", True)]

@@ -12,6 +12,7 @@ from airflow.configuration import conf
 from modalflow.config.variables import set_variables
 from modalflow.executor.worker_env import remote_logging_env
 from modalflow.operations.single_task import replaying
+from modalflow.worker import unsent_mail
 
 
 def test_a_replay_uploads_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +38,16 @@ def test_a_replay_sends_no_metrics_errors_lineage_or_traces(tmp_path: Path, monk
         assert not conf.getboolean("metrics", "statsd_datadog_enabled") and not conf.getboolean("sentry", "sentry_on")
         assert not conf.getboolean("traces", "otel_on") and conf.getboolean("openlineage", "disabled")
     assert conf.getboolean("metrics", "statsd_on")
+
+
+def test_a_replay_sends_no_mail_of_a_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Airflow's backend is one that logs the mail: called as Airflow calls it, with a sender and a connection."""
+    replay: Any = SimpleNamespace(record=SimpleNamespace(bundle="dags"), folder=tmp_path)
+    with (
+        set_variables(replaying._host_variables(replay, "http://127.0.0.1:1/execution/", {})),
+        caplog.at_level("INFO"),
+    ):
+        backend = conf.getimport("email", "email_backend")
+        assert backend is unsent_mail.send_email
+        backend(["a@example.org"], "Airflow alert", "<br>", conn_id="smtp_default", from_email=None)
+    assert "A replay sends no e-mail. To ['a@example.org']: Airflow alert" in caplog.text

@@ -387,10 +387,6 @@ class Call:
         """Follow the claiming function call: of several for one work id, it counts."""
         self.function_call_id = function_call_id
 
-    def exhausted(self, limit: int) -> None:
-        """Use up all attempts: Modal would refuse every further submission as well."""
-        self.attempts = self.max_attempts or limit
-
     def wait_reported(self) -> None:
         """Count a report to its user that it waits."""
         self.wait_reports += 1

@@ -96,9 +96,11 @@ def decide(call: Call, entry: Entry | None, status: CallStatus, policy: Policy, 
     return lost_before_claim(call, status.cause, status.reason, policy)
 
 
-def lost_before_claim(call: Call, cause: Cause, detail: str, policy: Policy, *, advice: str | None = None) -> Decision:
-    """Decide about work that did not run: it can be submitted again, without using a retry."""
-    again = call.has_request and call.attempts < (call.max_attempts or policy.submit_attempts)
+def lost_before_claim(
+    call: Call, cause: Cause, detail: str, policy: Policy, *, advice: str | None = None, final: bool = False
+) -> Decision:
+    """Decide about work that did not run. Unless that is ``final``, it can be submitted again, without a retry."""
+    again = not final and call.has_request and call.attempts < (call.max_attempts or policy.submit_attempts)
     times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
     # If Modal no longer keeps the result, the work may have run, long ago.
     before = "" if cause is Cause.OUTPUT_EXPIRED else f"Not started on Modal{times}"

@@ -178,10 +178,12 @@ class Submitter:
             self._postpone(call, error, with_function=for_all)
         except (exception.NotFoundError, NotDeployedError) as error:
             self._connection.get().forget_handles()
-            if not await self._may_come(function, call):
-                call.exhausted(self._policy.submit_attempts)
+            may_come = await self._may_come(function, call)
+            # An earlier spawn of the call may run once the Function is there again.
+            if not may_come and not call.spawn_unconfirmed:
+                function.missing_since = None
                 function.released()
-                self._refuse(call, Cause.NOT_DEPLOYED, error)
+                self._refuse(call, Cause.NOT_DEPLOYED, error, final=True)
             elif function.missing(began_at):
                 self._postpone(call, error, with_function=True)
             else:
@@ -189,8 +191,7 @@ class Submitter:
                 self._refuse(call, Cause.NOT_DEPLOYED, error)
         except (exception.Error, ModalflowError) as error:
             function.released()
-            call.exhausted(self._policy.submit_attempts)
-            self._refuse(call, Cause.REFUSED, error)
+            self._refuse(call, Cause.REFUSED, error, final=True)
         except Exception as error:
             # One call must not stop the others, whatever is wrong with it, and must not be tried forever.
             log.exception("Submitting %s failed unexpectedly", call.label)
@@ -209,12 +210,16 @@ class Submitter:
     async def _may_come(self, function: FunctionQueue, call: Call) -> bool:
         """Return whether a Function that Modal does not have is one that was deployed: it may be deployed again.
 
-        The record of what is deployed outlives a stopped app. It is read again for the first call that misses it.
+        The record of what is deployed outlives a stopped app. It is read again for the first call that misses it. If
+        that fails, the known record decides.
         """
         assert call.submission is not None, "what is QUEUED has been placed"
         if function.missing_since is None:
             function.not_found()
-            await self._connection.refresh_deployment()
+            try:
+                await self._connection.refresh_deployment()
+            except Exception:  # Whatever is wrong with the record, the call must not stay in the middle of its spawn.
+                log.exception("The record of what is deployed could not be read")
         return call.submission.profile in profiles_of(self._connection.deployment)
 
     async def _spawn(self, call: Call) -> None:
@@ -231,15 +236,18 @@ class Submitter:
         function_call_id = await api.spawn(submission.profile, call.resources, wire)
         call.submitted(function_call_id, time.monotonic())
 
-    def _refuse(self, call: Call, cause: Cause, error: BaseException) -> None:
-        """Deal with a refusal that does not pass; ignore it if an earlier spawn of the call has been answered."""
+    def _refuse(self, call: Call, cause: Cause, error: BaseException, *, final: bool = False) -> None:
+        """Deal with a refusal that does not pass; ignore it if an earlier spawn of the call has been answered.
+
+        ``final`` refusals leave no further submission: Modal would refuse it as well.
+        """
         if call.phase is not Phase.SPAWNING:
             self.put(call)
             return
         self._done(call)
         # An error of modalflow's own ends in the advice that fits.
         advice = "" if isinstance(error, ModalflowError) else None
-        decision = lost_before_claim(call, cause, words_of(error), self._policy, advice=advice)
+        decision = lost_before_claim(call, cause, words_of(error), self._policy, advice=advice, final=final)
         if decision.action is Action.SUBMIT_AGAIN:
             self.submit_again(call, decision.reason)
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,8 +112,20 @@ def _files(root: Path, errors: list[OSError]) -> Iterator[Path]:
         yield from (
             Path(folder, name)
             for name in sorted(files)
-            if Path(name).suffix in (".py", ".zip") and not is_ignored(name)
+            if not is_ignored(name) and (name.endswith(".py") or _is_packed(Path(folder, name)))
         )
+
+
+def _is_packed(path: Path) -> bool:
+    """Return whether a file is an archive with Python files, which Airflow would search for DAGs."""
+    # To read a named pipe waits for a writer.
+    if path.suffix != ".zip" or not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".py") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def _part(reader: Reader, module: Module, use: Use) -> Part:

@@ -115,14 +115,21 @@ class Module:
         return found[0] if len(found) == 1 and not found[0].decorator_list else None
 
     def attribute(self, name: str, attribute: str) -> ast.expr | None:
-        """Return the only value of an attribute in the body of a class at the top of the file."""
+        """Return the only value of an attribute in the body of a class at the top of the file.
+
+        The names in a method are its own. A value below a condition depends on the run of the file.
+        """
         bodies = [node.body for node in self.tree.body if isinstance(node, ast.ClassDef) and node.name == name]
         if len(bodies) != 1 or name in self._changed:
             return None
-        values = [
-            value for body in bodies for node in body for found, value in _assignments(node) if found == attribute
+        found = [
+            (node, value)
+            for node in bodies[0]
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            for assigned, value in _assignments(node)
+            if assigned == attribute
         ]
-        return values[0] if len(values) == 1 else None
+        return found[0][1] if len(found) == 1 and isinstance(found[0][0], ast.Assign | ast.AnnAssign) else None
 
     def imported(self, name: str) -> tuple[str, int, str] | None:
         """Return (module, level, name there) of a name from another module."""

@@ -206,8 +206,8 @@ def _options(place: Place, given: Options | None) -> Options:
     )
 
 
-#: The replay is no run of the task: others must not see events, errors, metrics or traces of one, and its log must not
-#: be uploaded to the place of the original try's.
+#: The replay is no run of the task: others must not see events, errors, metrics, traces or e-mails of one, and its log
+#: must not be uploaded to the place of the original try's.
 _QUIET = {
     airflow_variable("logging", "remote_logging"): "False",
     airflow_variable("logging", "logging_config_class"): "",
@@ -217,6 +217,8 @@ _QUIET = {
     airflow_variable("metrics", "otel_on"): "False",
     airflow_variable("sentry", "sentry_on"): "False",
     airflow_variable("traces", "otel_on"): "False",
+    # Airflow's own backend is no choice here: with it, Airflow sends by SMTP.
+    airflow_variable("email", "email_backend"): "modalflow.worker.unsent_mail.send_email",
 }
 
 

@@ -6,7 +6,8 @@ Chosen when the worker is deployed. Returns what the app needs for it; deploys n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -96,7 +97,7 @@ class DagSource:
         return [
             f"DAG bundle {name!r} has no DAG file in {folder}. After you write one, {_AGAIN[self.kind]}."
             for name, folder in self.bundles.items()
-            if not any(any(folder.rglob(pattern)) for pattern in ("*.py", "*.zip"))
+            if not any(name.endswith((".py", ".zip")) for name in _files(folder))
         ]
 
     def folders(self) -> dict[str, str]:
@@ -132,6 +133,19 @@ class DagSource:
     def mounts(self) -> dict[str, Any]:
         """Return what every Function mounts for the bundles: path → mount."""
         return {} if self.bucket is None else {DAGS_MOUNT: modal.CloudBucketMount(**self.bucket.arguments())}
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Yield the names of the files below a folder. Follows links to folders, as Airflow does, each once."""
+    seen = {root.resolve()}
+    for folder, names, files in os.walk(root, followlinks=True):
+        yield from files
+        inner = names.copy()
+        names.clear()
+        for name in inner:
+            if (resolved := Path(folder, name).resolve()) not in seen:
+                seen.add(resolved)
+                names.append(name)
 
 
 Notify = Callable[[str], None]

@@ -80,13 +80,18 @@ class LogPublisher:
                 return True
         return False
 
-    async def _commit_number(self, wanted: int) -> bool:
-        """Ensure that at least commit number ``wanted`` is done, by this caller or by an earlier one."""
+    async def _commit_number(self, wanted: int, *, before: Callable[[], object] | None = None) -> bool:
+        """Ensure that at least commit number ``wanted`` is done, by this caller or by an earlier one.
+
+        ``before`` is called if this caller commits, and no commit runs meanwhile.
+        """
         async with self._lock:
             if self._done >= wanted:
                 return True
             self._begun += 1
             number = self._begun
+            if before is not None:
+                before()
             try:
                 async with asyncio.timeout(COMMIT_TIMEOUT):
                     await self._commit()
@@ -103,9 +108,7 @@ class LogPublisher:
             sizes = {call_log: call_log.size() for call_log in self._watched}
             if sizes != self._watched:
                 started = time.monotonic()
-                if self._before is not None:
-                    self._before()
-                if await self._commit_number(self._begun + 1):
+                if await self._commit_number(self._begun + 1, before=self._before):
                     self._watched.update({each: size for each, size in sizes.items() if each in self._watched})
                 pause = pause_after(time.monotonic() - started, self._interval)
 

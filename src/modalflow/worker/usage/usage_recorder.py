@@ -65,6 +65,7 @@ class UsageRecorder:
         self.cloud = variables.get("MODAL_CLOUD_PROVIDER", "").removeprefix("CLOUD_PROVIDER_").lower()
         self.clock = clock
         self.meter = Meter(clock() - age)
+        self._root = root
         self._folder = root / USAGE_FOLDER
         self._file: Path | None = None
         self._files = 0
@@ -110,9 +111,10 @@ class UsageRecorder:
             found = [samples for call in self._sampled.values() if (samples := call.samples()) is not None]
             long = [samples.to_line() for samples in found if samples.seconds >= PUBLISHED_FROM]
             if long:
+                # First, so that what a failed write leaves is also removed.
+                self._running_written_at = now
                 self._running_file.parent.mkdir(parents=True, exist_ok=True)
                 self._running_file.write_text("".join(long))
-                self._running_written_at = now
         except Exception:  # The usage must not fail the work: see the module's docstring.
             log.exception("The samples of running calls could not be written")
 
@@ -126,10 +128,18 @@ class UsageRecorder:
             del self._sampled[id(call)]
             if not self._sampled and self._running_written_at is not None:
                 self._running_written_at = None
-                try:
-                    self._running_file.unlink(missing_ok=True)
-                except OSError as error:
-                    log.warning("The samples of ended calls could not be removed: %s", describe(error))
+                self._remove_running(self.container_id, self.container_started_at)
+
+    def remove_running_of_lost(self, found: Entry) -> None:
+        """Remove the samples of a container that is gone, which could not do it itself."""
+        if found.container_started_at:
+            self._remove_running(found.container_id, found.container_started_at)
+
+    def _remove_running(self, container_id: str, container_started_at: float) -> None:
+        try:
+            (self._root / running_samples(container_id, container_started_at)).unlink(missing_ok=True)
+        except (OSError, ValueError) as error:
+            log.warning("The samples of ended calls could not be removed: %s", describe(error))
 
     def cpu_since_last(self) -> float:
         """Return the CPU seconds that this process has used since the last call."""
@@ -215,6 +225,7 @@ class CallUsage:
                 **_work_fields(submission, granted),
             )
             self.recorder.write(record, _timeline_of_lost(submission, found, lost))
+            self.recorder.remove_running_of_lost(found)
             return footer(record, DATED)
         except Exception:  # The usage must not fail the work: see the module's docstring.
             log.exception("The usage of %s could not be recorded", submission.label)

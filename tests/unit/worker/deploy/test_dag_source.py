@@ -107,3 +107,16 @@ def test_a_folder_without_dag_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "dag.py").touch()
     assert not DagSource(SourceKind.LOCAL, bundles).without_files()
+
+
+def test_dag_files_behind_a_link_are_found(tmp_path: Path) -> None:
+    """As git-sync lays them out: the folder is a link to one of a commit. A circle of links ends."""
+    (tmp_path / "commits" / "1" / "dags").mkdir(parents=True)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "repo").symlink_to(tmp_path / "commits" / "1")
+    (tmp_path / "commits" / "1" / "back").symlink_to(bundle)
+    source = DagSource(SourceKind.LOCAL, {"a": bundle})
+    assert source.without_files()
+    (tmp_path / "commits" / "1" / "dags" / "dag.py").touch()
+    assert not source.without_files()

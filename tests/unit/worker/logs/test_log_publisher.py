@@ -108,6 +108,28 @@ async def test_what_else_is_published_is_written_before_a_commit_that_is_due(tmp
     assert written == [0, 1]
 
 
+async def test_what_else_is_published_is_not_written_during_another_commit(tmp_path: Path) -> None:
+    """That commit would upload a file that is half written."""
+    volume = Volume()
+    written: list[int] = []
+    publisher = LogPublisher(volume.commit, before=lambda: written.append(volume.commits), interval=0.001)
+    call_log = Watched(tmp_path, "log", "fc-1")
+    call_log.open("Started")
+    volume.gate.clear()
+    first = asyncio.create_task(publisher.publish())
+    await asyncio.sleep(0)  # It holds the commit now.
+    with publisher.watching(call_log):
+        async with asyncio.timeout(5):
+            while not call_log.looks:
+                await asyncio.sleep(0.001)
+            assert not written
+            volume.gate.set()
+            assert await first
+            while volume.commits < 2:
+                await asyncio.sleep(0.001)
+    assert written == [1]
+
+
 @pytest.mark.parametrize(("took", "pause"), [(0.01, 1.0), (2.0, 2.0), (3.0, 3.0), (3.5, 2.0), (4.0, 1.0), (30.0, 1.0)])
 def test_the_pause_after_a_commit_leaves_no_line_too_old(took: float, pause: float) -> None:
     """A slow Volume is left alone for as long as it took, while a line that waits for commit, pause and commit may."""

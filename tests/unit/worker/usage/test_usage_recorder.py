@@ -182,6 +182,24 @@ async def test_samples_of_running_calls_fail_no_work(world: World, caplog: pytes
     assert "could not be written" in caplog.text
 
 
+async def test_samples_of_a_write_that_failed_half_way_go_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, pages would show the calls as running forever."""
+
+    def half(path: Path, text: str) -> int:
+        with path.open("w") as file:
+            file.write(text[:10])
+        raise OSError("no space left")
+
+    usage = world.open()
+    with usage.sampling(os.getpid):
+        sampled(usage, 12.0)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "write_text", half)
+            world.recorder.write_running()
+        assert running_file(world).exists()
+    assert not running_file(world).exists()
+
+
 def test_a_container_that_was_there_before_the_work_did_not_start_for_it(tmp_path: Path) -> None:
     """A minute of waiting for work is idleness, whichever work ends it."""
     world = World(tmp_path, age=60.0)
@@ -238,6 +256,18 @@ def test_work_of_a_lost_container_is_recorded_by_the_next_one(world: World) -> N
     [call] = world.calls()
     assert (call.timeline.container_started_at, call.timeline.claimed_at) == (4999.0, 5000.0)
     assert (call.timeline.submitted_at, call.timeline.cause) == (4990.0, "container-lost")
+
+
+def test_samples_of_a_lost_container_go_with_its_record(world: World) -> None:
+    """It could not remove them itself. Those of other containers stay."""
+    lost, other = (world.root / running_samples(name, 4999.0) for name in ("ta-0", "ta-2"))
+    lost.parent.mkdir(parents=True)
+    lost.touch()
+    other.touch()
+    found = Entry("w", State.RUNNING, "fc-1", "ta-0", "owner", started_at=5000.0, container_started_at=4999.0)
+    for _ in range(2):
+        assert world.open(wall=5060.0).record_lost(submission(), found, granted, Outcome(State.FAILED, reason="why"))
+    assert not lost.exists() and other.exists()
 
 
 def test_nothing_secret_is_recorded(world: World) -> None:

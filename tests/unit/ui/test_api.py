@@ -278,9 +278,7 @@ async def test_samples_that_cannot_be_read_are_a_problem(server: ApiServer, monk
     assert found["freshness"]["read_at"] > 0
 
 
-async def test_ended_work_in_the_ledger_cannot_be_cancelled(
-    server: ApiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ended_work_in_the_ledger_cannot_be_cancelled(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry can remain after the record of the end: the button would cancel nothing."""
     key = server.tables.add("once", "w-1", state="failed")
     task = TaskTry(key.dag_id, key.task_id, key.run_id, key.map_index, key.try_number)

@@ -111,7 +111,7 @@ def test_a_busy_dialog_stays_open(viewer: Viewer) -> None:
     with viewer.page() as page:
         Answers().serve(page)
         asked: list[Route] = []
-        page.route("**/default/pause", asked.append)
+        page.route("**/default/pause", lambda route: asked.append(route))
         page.goto(viewer.url + NAV)
         page.get_by_role("button", name="Pause default").click()
         dialog = page.get_by_role("dialog")

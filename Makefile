@@ -177,7 +177,7 @@ test-ui: $(STAMP) $(patsubst %,.venv-airflow-%/.browser-done,$(filter-out 3.3,$(
 
 .venv-airflow-%/.browser-done: .venv-airflow-%/.setup-done constraints/dev.txt
 	uv=$$(scripts/bootstrap-uv '$(PYTHON)' '$(TOOLS)/uv')
-	sed -nE '/^playwright==/,/[^\\]$$/p' constraints/dev.txt > $(@D)/browser.txt
+	sed -nE '/^(axe-playwright-python|playwright)==/,/[^\\]$$/p' constraints/dev.txt > $(@D)/browser.txt
 	"$$uv" pip install -q --python $(@D)/bin/python --no-deps --require-hashes -r $(@D)/browser.txt
 	touch $@
 

@@ -61,7 +61,7 @@ def confirm(page: Page, button: str, verb: str) -> None:
     page.get_by_role("dialog").get_by_role("button", name=verb).click()
 
 
-def expect_profile(page: Page, name: str, state: str) -> None:
+def expect_profile(page: Page, name: str, state: str | re.Pattern[str]) -> None:
     row = page.get_by_role("region", name="Profiles").first.get_by_role("row", name=re.compile(rf"^{name}\b"))
     expect(row).to_contain_text(state, timeout=PATIENCE)
 
@@ -122,7 +122,8 @@ def test_a_profile_is_drained_resumed_and_paused(stack: ModalStack, viewer: View
             expect(row).to_contain_text("default is drained by")
             api.set_variable("drained", "open")
             assert finish_run(stack, "gate_once", running) == "success"
-            expect_profile(page, "default", "drained")
+            # "drained" only if no other test's task runs there.
+            expect_profile(page, "default", re.compile("drain(ed|ing)"))
             confirm(page, "Resume default", "Resume")
             expect_profile(page, "default", "active")
             assert finish_run(stack, "gate_once", later) == "success"

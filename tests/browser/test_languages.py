@@ -45,7 +45,7 @@ def choose(page: Page, language: str) -> None:
 
 def test_every_language_of_airflow_has_texts() -> None:
     """A version of Airflow with a new language fails here, and is English until it has a file."""
-    assert sorted(AIRFLOWS) == sorted(path.name.rpartition("-")[0] for path in (bundle.FOLDER / "languages").iterdir())
+    assert {path.name.rpartition("-")[0] for path in (bundle.FOLDER / "languages").iterdir()} >= AIRFLOWS
 
 
 def test_a_language_chosen_in_airflow_is_followed_at_once(viewer: Viewer) -> None:
@@ -117,8 +117,9 @@ def test_without_its_file_a_language_is_english(viewer: Viewer) -> None:
         page.goto(viewer.url + NAV)
         heading(page, "Executors")
         expect(page.locator(".mf-root")).to_have_attribute("lang", "en")
-        choose(page, "tlh")
-        heading(page, "Executors")
         page.unroute("**/languages/*")
         choose(page, "pt-BR")
         heading(page, texts_of("pt")["budgets"])
+        choose(page, "tlh")
+        heading(page, "Executors")
+        expect(page.locator(".mf-root")).to_have_attribute("lang", "en")

@@ -44,7 +44,7 @@ def test_every_request_and_link_is_below_the_prefix(viewer: Viewer) -> None:
         page.goto(viewer.url + TASK)
         expect(page.locator(".mf .mf-part").first).to_be_visible()
         page.goto(viewer.url + RUN)
-        expect(page.locator(".mf-state, .mf-gantt-box").first).to_be_visible()
+        expect(page.locator(".mf-panel > .mf-state, .mf-gantt-box").first).to_be_visible()
     paths = [urlsplit(url).path for url in asked if urlsplit(url).netloc == host]
     assert [path for path in paths if not path.startswith(f"{PREFIX}/")] == []
     for part in ("static/main.js", "static/languages/de-", "api/overview", "api/work", "api/task/", "api/run/"):

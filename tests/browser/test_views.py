@@ -9,7 +9,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import CDPSession, Locator, Page, expect
+from playwright.sync_api import CDPSession, Locator, Page, Route, expect
 
 from tests.browser import examples
 from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer
@@ -94,6 +94,36 @@ def test_filters_stand_in_the_address(viewer: Viewer) -> None:
         page.get_by_role("columnheader", name="Since", exact=True).get_by_role("button").click()
         page.wait_for_url(re.compile("sort=since"))
         expect(page.get_by_role("columnheader", name="Since", exact=True)).to_have_attribute("aria-sort", "ascending")
+
+
+def test_a_link_to_the_page_is_heard(viewer: Viewer) -> None:
+    """Airflow's navigation leads to the page without filters, also from the page itself."""
+    with viewer.page(f"{NAV}?state=waiting") as page:
+        waiting = page.get_by_role("group", name="State").get_by_role("button", name="waiting")
+        expect(waiting).to_have_attribute("aria-pressed", "true")
+        page.get_by_role("link", name="Modal").click()
+        page.wait_for_url(viewer.url + NAV)
+        expect(waiting).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_busy_dialog_stays_open(viewer: Viewer) -> None:
+    """The browser closes a dialog on the second Escape, whatever the page says."""
+    with viewer.page() as page:
+        Answers().serve(page)
+        asked: list[Route] = []
+        page.route("**/default/pause", asked.append)
+        page.goto(viewer.url + NAV)
+        page.get_by_role("button", name="Pause default").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Pause").click()
+        expect(dialog.get_by_role("button", name="Keep as it is")).to_be_disabled()
+        for _ in range(3):
+            page.keyboard.press("Escape")
+            expect(dialog).to_be_visible()
+        asked[0].fulfill(status=503, json={"detail": "it is slow"})
+        expect(dialog).to_contain_text("it is slow")
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
 
 
 def test_actions_ask_before_they_act(viewer: Viewer) -> None:

@@ -136,7 +136,7 @@ def test_a_restart_of_the_scheduler_loses_no_task(stack: ModalStack) -> None:
             assert (instance.state, instance.try_number) == ("success", 1)
             assert len(starts_in(log)) == (1 if executor == "modal" else 0), "\n".join(log)
         assert said(log_of(stack, GATE_DAG, started, f"on_{executor}"), "told: through") == 1
-    assert status_of(stack)["work"] == []
+    wait_until(lambda: status_of(stack)["work"] == [], 60.0, "the executor's report")
     stack.airflow.check()
 
 

@@ -3,6 +3,7 @@ import { useCallback, useMemo, useSyncExternalStore, type ComponentType, type Re
 /** The part used of the router of Airflow's UI, which every plugin of Airflow 3.1 and newer finds in the page. */
 interface Router {
   Link: ComponentType<{ to: string; className?: string; title?: string; children: ReactNode }>;
+  useLocation: () => unknown;
 }
 
 const router = (globalThis as unknown as { ReactRouterDOM: Router }).ReactRouterDOM;
@@ -29,6 +30,8 @@ type Change = (before: URLSearchParams) => URLSearchParams;
  * old components the focus, a selection and typed text would be lost.
  */
 export function useQuery(): [URLSearchParams, (change: Change) => void] {
+  // The router announces its own navigations to its hooks alone.
+  router.useLocation();
   const search = useSyncExternalStore(listen, () => window.location.search);
   const query = useMemo(() => new URLSearchParams(search), [search]);
   const change = useCallback((next: Change) => {

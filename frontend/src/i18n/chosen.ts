@@ -37,12 +37,19 @@ async function follow(): Promise<void> {
       next = { language: best, texts: (await response.json()) as Texts };
       known.set(best, next);
     } catch {
-      // The next change of the language tries again.
-      next = ENGLISH;
+      next = known.get(best) ?? ENGLISH;
+      document.addEventListener("visibilitychange", retry);
     }
   }
   // Another language may have been chosen meanwhile.
   if (wanted === best && next !== shown) show(next);
+}
+
+/** Try again when the user comes back to the page: by then, the network may work. */
+function retry(): void {
+  if (document.hidden) return;
+  document.removeEventListener("visibilitychange", retry);
+  void follow();
 }
 
 /** Begin to follow the language of Airflow's UI. */

@@ -1,13 +1,21 @@
-import { useId, useLayoutEffect, useRef, useState, type ReactNode } from "react";
+import { useId, useLayoutEffect, useRef, useState, type ReactNode, type SyntheticEvent } from "react";
 
 import { Alert, Button, Heading, Spinner } from "../host/chakra";
 import { useTexts } from "../i18n";
 import { English } from "./small";
 
+interface Window {
+  title: string;
+  /** Whether it stays open, whatever the user does. */
+  busy?: boolean;
+  onClose: () => void;
+  children: ReactNode;
+}
+
 /**
  * A dialog of the browser's own: it holds the focus, Escape closes it, and the focus goes back to where it was.
  */
-export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ReactNode }) {
+export function Dialog({ title, busy = false, onClose, children }: Window) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
   // A layout effect closes it while it is still in the page: otherwise, the focus does not go back.
@@ -16,8 +24,17 @@ export function Dialog({ title, onClose, children }: { title: string; onClose: (
     element?.showModal();
     return () => element?.close();
   }, []);
+  const cancelled = (event: SyntheticEvent) => {
+    event.preventDefault();
+    if (!busy) onClose();
+  };
+  // A second Escape closes it without a question.
+  const closed = () => {
+    if (busy) dialog.current?.showModal();
+    else onClose();
+  };
   return (
-    <dialog ref={dialog} className="mf-dialog" aria-labelledby={id} onCancel={(event) => { event.preventDefault(); onClose(); }}>
+    <dialog ref={dialog} className="mf-dialog" aria-labelledby={id} onCancel={cancelled} onClose={closed}>
       <Heading level={2} id={id}>{title}</Heading>
       {children}
     </dialog>
@@ -67,7 +84,7 @@ export function Confirm({ title, text, verb, danger = false, question, longest, 
     );
   }
   return (
-    <Dialog title={title} onClose={() => !busy && onClose(false)}>
+    <Dialog title={title} busy={busy} onClose={() => onClose(false)}>
       <div className="mf-dialog-body">
         <p>{text}</p>
         {question && (

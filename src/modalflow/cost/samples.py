@@ -74,6 +74,8 @@ class Samples:
             )
             if len(samples.cpu) != len(samples.mib):
                 raise ValueError("lists of different lengths")
+            # The times of its points.
+            _amount(samples.began_at + samples.seconds)
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"Samples are malformed: {one_line(line, ID)}") from error
         return samples

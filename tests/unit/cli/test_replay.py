@@ -14,7 +14,7 @@ from airflow.utils.session import create_session
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from modalflow.airflow_compat.reading.task_instances import task_try, workload_of
+from modalflow.airflow_compat.reading.task_instances import past_tries, task_try, tries, workload_of
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.cli.task.replay import replay
 from tests.unit.executor.airflow_tables import DAG_ID, AirflowTables, airflow_tables
@@ -79,10 +79,13 @@ def test_an_earlier_try_is_as_it_was(tables: AirflowTables, worker: str) -> None
     with create_session() as session:
         ti: Any = session.scalar(select(TaskInstance).where(TaskInstance.run_id == key.run_id))
         before = ti.id
-        ti.prepare_db_for_next_try(session)
+        # From Airflow 3.4 on, the next try is another object.
+        ti = ti.prepare_db_for_next_try(session) or ti
         ti.state, ti.queue = None, "new"
     newest = run(DAG_ID, "once", key.run_id, "--worker", worker)
     assert "has not run: its state is none. Replay an earlier try with --try (1)." in newest.output
+    assert past_tries(DAG_ID, "once", key.run_id, -1) == [1]
+    assert 1 in tries(DAG_ID, "once", key.run_id, -1)
     past = task_try(DAG_ID, "once", key.run_id, -1, 1)
     assert past is not None
     assert (past.ti.id, past.ti.queue, past.state, past.is_newest) == (before, "old", "failed", False)

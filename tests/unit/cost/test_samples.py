@@ -54,7 +54,7 @@ def test_the_line_of_a_full_series_is_short() -> None:
     [
         {"cpu": [1]}, {"cpu": "11"}, {"cpu": [1, float("nan")]}, {"cpu": [1, -1]}, {"mib": [1, None]},
         {"cpu": [1] * 100_000, "mib": [1] * 100_000}, {"cpu": [1] * 1000, "mib": [1] * 1000}, {"interval": True},
-        {"began_at": 1e300}, {"container_id": 4},
+        {"began_at": 1e300}, {"began_at": 9e10, "interval": 9e10}, {"container_id": 4},
     ],
 )  # fmt: skip
 def test_hostile_samples_are_refused(changes: dict[str, object]) -> None:

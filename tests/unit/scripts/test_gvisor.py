@@ -32,9 +32,10 @@ def test_the_differences_name_tests() -> None:
     assert [test for test in (*WITH_CONTAINERS, *INSIDE) if not _is_there(test)] == []
 
 
-@pytest.mark.parametrize(
-    "script", [["install-runsc"], ["install-redis"], ["install-promtool"], ["bare-debian", "3.11"]]
-)
+SCRIPTS = [["install-runsc"], ["install-redis"], ["install-promtool"], ["bare-debian", "3.11"]]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_a_machine_that_cannot_fetch_packages_is_told_apart(tmp_path: Path, script: list[str]) -> None:
     """Without Debian's tools, the script ends with 3, which `make test-gvisor` accepts, and names what is missing."""
     name, *arguments = script

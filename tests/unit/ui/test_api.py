@@ -22,6 +22,7 @@ from modalflow.cost.usage import Record, Reserved
 from modalflow.names import VERSION_PATH, TaskTry
 from modalflow.operations.inventory import Inventory, ProfileState
 from modalflow.protocol.messages import Entry, State
+from modalflow.protocol.profile_holds import ProfileHold
 from modalflow.protocol.snapshot import InFlight, Snapshot
 from modalflow.ui import bundle
 from modalflow.ui.extra_link import FunctionCallLink
@@ -253,6 +254,55 @@ async def test_a_running_call_has_its_samples_so_far(server: ApiServer, monkeypa
     assert part["samples"] == {"at": [NOW + 5, NOW + 10], "cpu": [0.5, 1.5], "memory_mib": [100, 300]}
     assert (part["used"]["cpu"], part["used"]["cpu_peak"], part["used"]["memory_mib"]) == (1.0, 1.5, 300.0)
     assert asked == [[("ta-1", NOW - 5)]]
+
+
+async def test_samples_that_cannot_be_read_are_a_problem(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, the tab would say for ever that there are none yet."""
+    key = server.tables.add("once", "w-unread")
+    server.play([])
+    task = TaskTry(key.dag_id, key.task_id, key.run_id, key.map_index, key.try_number)
+    entry = Entry("w-unread", State.RUNNING, "fc-1", "ta-1", "o", started_at=NOW, container_started_at=NOW, task=task)
+
+    def running_samples(*_: object) -> None:
+        raise OSError("the Volume does not answer")
+
+    monkeypatch.setattr(server.sources._recorded, "running_samples", running_samples, raising=False)
+    monkeypatch.setattr(server.sources, "live", None)
+    server.show(Inventory(NOW, [], [entry]))
+    for _ in range(200):
+        found = await get(server, f"task/losses/{key.run_id}/once/-1", "ada")
+        if found["freshness"]["problem"] and found["complete"]:
+            break
+        await asyncio.sleep(0.05)
+    assert "the Volume does not answer" in found["freshness"]["problem"]
+    assert found["freshness"]["read_at"] > 0
+
+
+async def test_ended_work_in_the_ledger_cannot_be_cancelled(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry can remain after the record of the end: the button would cancel nothing."""
+    key = server.tables.add("once", "w-1", state="failed")
+    task = TaskTry(key.dag_id, key.task_id, key.run_id, key.map_index, key.try_number)
+    entry = Entry("w-1", State.RUNNING, "fc-1", "ta-1", "o", started_at=NOW, task=task)
+    monkeypatch.setattr(server.sources, "live", None)
+    server.show(Inventory(NOW, [], [entry]))
+    path = f"task/losses/{key.run_id}/once/-1"
+    server.play([])
+    assert (await get(server, path, "ada"))["cancellable"]
+    server.play([ended(key, 1_700_000_000.0)])
+    server.sources._calls._known.clear()
+    assert not (await complete(server, path))["cancellable"]
+
+
+async def test_the_host_of_who_pauses_is_for_those_who_see_the_cluster(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line notes its user with the host."""
+    hold = ProfileHold("gpu", "ann@host", NOW)
+    monkeypatch.setattr(server.sources, "live", None)
+    server.show(Inventory(NOW, [], [], [ProfileState("gpu", hold=hold)]))
+    for user, role, by in (("ada", "USER", "ann"), ("root", "ADMIN", "ann@host")):
+        (profile,) = (await get(server, "overview", user, role))["profiles"]
+        assert profile["state_by"] == by
 
 
 async def test_the_line_begins_and_ends_in_airflow(server: ApiServer) -> None:

@@ -90,52 +90,62 @@ def map_indexes(dag_id: str, task_id: str, run_id: str) -> list[int]:
 def tries(dag_id: str, task_id: str, run_id: str, map_index: int) -> list[int]:
     """Return the numbers of the tries of a task instance, the present one included."""
     from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
 
-    present = _numbers(TaskInstance, dag_id, task_id, run_id, map_index)
+    query = select(TaskInstance.try_number).filter_by(**_ids(dag_id, task_id, run_id, map_index))
+    with create_session() as session:
+        present = {int(number) for number in session.scalars(query)}
     return sorted({*present, *past_tries(dag_id, task_id, run_id, map_index)})
 
 
 def past_tries(dag_id: str, task_id: str, run_id: str, map_index: int) -> list[int]:
     """Return the numbers of the tries of a task instance that are in its history."""
-    from airflow.models.taskinstancehistory import TaskInstanceHistory
+    from airflow.utils.session import create_session
 
-    return sorted(_numbers(TaskInstanceHistory, dag_id, task_id, run_id, map_index))
+    query = past_tries_query(("try_number",), _ids(dag_id, task_id, run_id, map_index))
+    with create_session() as session:
+        return sorted({int(number) for number in session.scalars(query)})
 
 
 def past_tries_query(columns: Iterable[str], ids: Mapping[str, Any]) -> Any:
     """Return a query of these columns of tries in the history; ``ids`` are values of columns that they have."""
-    from airflow.models.taskinstance import TaskInstance
-    from sqlalchemy import select
+    model = _history_model()
+    return _past_tries(model, [getattr(model, name) for name in columns], ids)
 
+
+def _history_model() -> Any:
+    """Return Airflow's model of tries in the history."""
     if AIRFLOW_V_3_4_PLUS:
-        live: Any = TaskInstance
-        query = select(*(getattr(live, name) for name in columns)).filter_by(**ids)
-        return query.where(live.working_set.is_(None)).execution_options(include_all_attempts=True)
+        from airflow.models.taskinstance import TaskInstance
+
+        return TaskInstance
     # A table of its own.
     from airflow.models.taskinstancehistory import TaskInstanceHistory
 
-    return select(*(getattr(TaskInstanceHistory, name) for name in columns)).filter_by(**ids)
+    return TaskInstanceHistory
 
 
-def _numbers(table: Any, dag_id: str, task_id: str, run_id: str, map_index: int) -> set[int]:
-    from airflow.utils.session import create_session
+def _past_tries(model: Any, selected: Sequence[Any], ids: Mapping[str, Any]) -> Any:
+    """Return a query of the history alone, where the present tries may have the same model."""
     from sqlalchemy import select
 
-    query = select(table.try_number).where(*_of_instance(table, dag_id, task_id, run_id, map_index))
-    with create_session() as session:
-        return {int(number) for number in session.scalars(query)}
+    query = select(*selected).filter_by(**ids)
+    if AIRFLOW_V_3_4_PLUS:
+        return query.where(model.working_set.is_(None)).execution_options(include_all_attempts=True)
+    return query
 
 
 def task_try(dag_id: str, task_id: str, run_id: str, map_index: int, number: int | None) -> TaskTryRecord | None:
     """Return a try of a task instance, by default the newest; None if it is not there."""
     from airflow.models.taskinstance import TaskInstance
-    from airflow.models.taskinstancehistory import TaskInstanceHistory
     from airflow.utils.session import create_session
     from sqlalchemy import select
     from sqlalchemy.orm import joinedload
 
+    ids = _ids(dag_id, task_id, run_id, map_index)
     with create_session() as session:
-        mine = select(TaskInstance).where(*_of_instance(TaskInstance, dag_id, task_id, run_id, map_index))
+        mine = select(TaskInstance).filter_by(**ids)
         related = (joinedload(TaskInstance.dag_run), joinedload(TaskInstance.dag_model))
         ti = session.scalars(mine.options(*related)).unique().one_or_none()
         if ti is None:
@@ -144,10 +154,8 @@ def task_try(dag_id: str, task_id: str, run_id: str, map_index: int, number: int
         past = None
         # After it was cleared, a task instance still has the number of its last try.
         if not newest or (number is not None and not _state(ti)):
-            history = select(TaskInstanceHistory).where(
-                *_of_instance(TaskInstanceHistory, dag_id, task_id, run_id, map_index),
-                TaskInstanceHistory.try_number == number,
-            )
+            model = _history_model()
+            history = _past_tries(model, [model], {**ids, "try_number": number})
             past = session.scalars(history.limit(1)).one_or_none()
             if past is None and not newest:
                 return None
@@ -179,13 +187,8 @@ def _state(ti: Any) -> str:
     return str(getattr(ti.state, "value", ti.state) or "")
 
 
-def _of_instance(table: Any, dag_id: str, task_id: str, run_id: str, map_index: int) -> Sequence[Any]:
-    return (
-        table.dag_id == dag_id,
-        table.task_id == task_id,
-        table.run_id == run_id,
-        table.map_index == map_index,
-    )
+def _ids(dag_id: str, task_id: str, run_id: str, map_index: int) -> dict[str, Any]:
+    return {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "map_index": map_index}
 
 
 def _as_in(ti: Any, past: Any) -> None:
@@ -193,7 +196,7 @@ def _as_in(ti: Any, past: Any) -> None:
     own = type(ti).__mapper__.column_attrs.keys()
     for name in set(type(past).__mapper__.column_attrs.keys()).intersection(own):
         setattr(ti, name, getattr(past, name))
-    ti.id = past.task_instance_id
+    ti.id = past.id if AIRFLOW_V_3_4_PLUS else past.task_instance_id
 
 
 def _bundle_of(ti: Any) -> tuple[str, str | None]:

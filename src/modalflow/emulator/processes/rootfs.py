@@ -31,8 +31,8 @@ _MACHINE_WIDE = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq
 #: Each layer of an image is complete in itself, whatever the defaults of the kernel are.
 _PLAIN_MARKS = "redirect_dir=off,index=off,metacopy=off"
 
-#: Writable in every container, whatever is mounted on this machine.
-_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
+#: Has a layer of its own, even if something is mounted below /var: Docker and Podman do that.
+_TEMPORARY = Path("/var/tmp")
 
 #: Files of this machine that another root needs as well: names of hosts, and certificates by their variable.
 _OF_MACHINE = ("/etc/resolv.conf", "/etc/hosts")
@@ -223,8 +223,9 @@ def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
     """
     root = f"{scratch}/root"
     mounted = [Path(point) for point in host_mounts(rootfs.hidden)] + [Path("/proc"), Path("/dev")]
-    needed = {rootfs.hidden, Path("/", rootfs.cwd), *rootfs.also_hidden, *rootfs.shown, *rootfs.lent, *_TEMPORARY}
+    needed = {rootfs.hidden, Path("/", rootfs.cwd), *rootfs.also_hidden, *rootfs.shown, *rootfs.lent}
     needed |= {Path("/", v.mount_path) for v in rootfs.volumes}
+    apart = {above for path in needed for above in (path, *path.parents)} | set(_TEMPORARY.parents)
     tops = sorted(Path("/").iterdir())
     for made in sorted((scratch / "upper").iterdir()):
         if Path("/", made.name) not in tops:
@@ -240,6 +241,7 @@ def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
         elif not host.is_dir():
             Path(there).touch()
             syscalls.bind(str(host), there)
+            syscalls.make_read_only(there)
         elif host in (Path("/proc"), Path("/dev")):
             os.mkdir(there)
         elif not os.access(host, os.R_OK | os.X_OK):
@@ -251,7 +253,7 @@ def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
             for folder in (upper, work, there):
                 os.makedirs(folder, exist_ok=True)
             _overlay(str(host), upper, work, there, ",userxattr")
-        elif any(n.is_relative_to(host) for n in needed) and host not in mounted:
+        elif host in apart and host not in mounted:
             os.makedirs(there, exist_ok=True)
             place_all(sorted(host.iterdir()), place)
         else:
@@ -281,8 +283,7 @@ def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") ->
 def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "") -> None:
     """Show a mount of the host, possibly a single file, with the container's writes kept private.
 
-    If the kernel makes no overlay, for example because of further mounts below it, the mount is read-only, and a folder
-    for temporary files is an empty one.
+    If the kernel makes no overlay, for example because of further mounts below it, the mount is read-only.
     """
     there = f"{scratch}/root{host}"
     if not os.path.lexists(there):
@@ -297,21 +298,20 @@ def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "") -> No
             else:
                 (private / "upper").mkdir()
                 shutil.copymode(host, private / "upper")
-            if not _has_mounts_below(host):
+            if not _has_mounts_below(host, rootfs.hidden):
                 _overlay(str(host), str(private / "upper"), str(private / "work"), there, extra)
                 return
         except OSError:
             # Some file systems cannot be a layer.
             pass
-        if host in _TEMPORARY:
-            syscalls.bind(str(private / "upper"), there)
-            return
     syscalls.bind(str(host), there, recursive=True)
     syscalls.make_read_only(there)
 
 
-def _has_mounts_below(host: Path) -> bool:
-    return any(host in Path(mounted.point).parents for mounted in mountinfo.mounts())
+def _has_mounts_below(host: Path, hidden: Path) -> bool:
+    """Return whether there are mounts below a folder, except for the control plane's own in its hidden folder."""
+    points = [Path(mounted.point) for mounted in mountinfo.mounts()]
+    return any(host in point.parents and not point.is_relative_to(hidden) for point in points)
 
 
 def _make_devices() -> None:

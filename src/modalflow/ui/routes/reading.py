@@ -110,13 +110,17 @@ def _add_pages(router: APIRouter, sources: Sources) -> None:
         live, calls = sources.live.seen(), sources.calls_of_instance(instance)
         work = live.value.of_instance(dag_id, run_id, task_id, map_index) if live.value is not None else []
         samples = sources.samples_of_running(instance, work)
-        facts = TaskFacts(instance, calls.value or (), work, samples, _rates(sources), calls.value is not None)
+        facts = TaskFacts(
+            instance, calls.value or (), work, samples.value or {}, _rates(sources), calls.value is not None
+        )
         now = time.time()
+        age = freshness(now, live, calls)
+        age.problem = age.problem or samples.problem
         answer = task_answer(
             facts,
             editable=access.may_edit_tasks_of(dag_id),
             cluster=access.sees_cluster,
-            freshness=freshness(now, live, calls),
+            freshness=age,
             links=links(live.value),
             now=now,
         )

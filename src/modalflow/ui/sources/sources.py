@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -98,19 +98,18 @@ class Sources:
             lambda: within(_CALLS_SECONDS, lambda: self._recorded.of_instance(self._volume(), *key, began, ended())),
         )
 
-    def samples_of_running(self, instance: Instance, work: Sequence[Work]) -> Mapping[tuple[str, str], Samples]:
+    def samples_of_running(self, instance: Instance, work: Sequence[Work]) -> Seen[dict[tuple[str, str], Samples]]:
         """Return the samples of a task instance's running calls by the ids of call and container: the newest read."""
         running = [each for each in work if each.state == RUNNING and each.container_started_at]
         if not running:
-            return {}
+            return Seen({})
         key = instance.dag_id, instance.task_id, instance.run_id, instance.map_index
         containers = [(each.container_id, each.container_started_at) for each in running]
-        seen = self._samples.seen(
+        return self._samples.seen(
             key,
             tuple((each.function_call_id, each.container_id) for each in running),
             lambda: within(PATIENCE, lambda: self._recorded.running_samples(self._volume(), containers)),
         )
-        return seen.value or {}
 
     def calls_of_run(self, run: Run) -> Seen[list[RecordedCall]]:
         """Return the ended calls of a DAG run, without samples."""

@@ -77,6 +77,7 @@ def overview(facts: Facts, visible: Visible, *, manage: bool, freshness: Freshne
             defined.get(row.profile, {}),
             granted.get(row.profile),
             rates,
+            visible,
         )
         for row in _profiles(live, facts.spending, visible)
     ]
@@ -158,6 +159,7 @@ def _profile(
     facts: Mapping[str, Any],
     granted: Mapping[str, Any] | None,
     rates: Rates | None,
+    visible: Visible,
 ) -> ProfileRow:
     running, submitted, waiting = (counts.get(name, 0) for name in STATES)
     return ProfileRow(
@@ -168,7 +170,7 @@ def _profile(
         submitted=submitted,
         waiting=waiting,
         state=row.state,
-        state_by=row.hold.by if row.hold is not None else "",
+        state_by=_by(row.hold.by, visible) if row.hold is not None else "",
         state_since=row.hold.since if row.hold is not None else 0.0,
         state_reason=row.hold.reason if row.hold is not None else "",
         limits=_described(facts, _LIMITS),
@@ -176,6 +178,11 @@ def _profile(
         dollars_per_hour=None if granted is None or rates is None else _per_hour(granted, rates),
         problem=row.problem,
     )
+
+
+def _by(user: str, visible: Visible) -> str:
+    """Return who holds a profile; the host, after a user of its command line, is for those who see the cluster."""
+    return user if visible.cluster else user.partition("@")[0]
 
 
 def _described(facts: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:

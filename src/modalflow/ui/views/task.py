@@ -54,7 +54,7 @@ def task_answer(
         map_index=instance.map_index,
         state=instance.state,
         on_modal=bool(shown),
-        cancellable=editable and bool(facts.work),
+        cancellable=editable and any(part.state != "ended" and part.work_id for part in parts),
         tries=shown,
         dollars=_sum(each.dollars for each in shown),
         complete=facts.complete,

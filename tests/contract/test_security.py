@@ -157,36 +157,33 @@ def test_nothing_is_written_outside_of_the_state_folder(tmp_path: Path) -> None:
     assert left == ("left: ['there']" if is_apart else "left: []")
 
 
-@pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER], ids=lambda i: i.value)
-def test_a_temporary_folder_is_writable_beside_mounts(isolation: Isolation, tmp_path: Path) -> None:
-    """Docker and Podman mount their containers' file systems below /var/lib."""
+def _scribbled_beside(mounts: str, isolation: Isolation, state: Path, folder: str) -> subprocess.CompletedProcess[str]:
+    """Run `scribbling` in mounts of its own, made by a shell's commands."""
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0 or problem_with(isolation):
         pytest.skip("mounts need root, and namespaces")
-    folder = "/var/lib"
-    mounts = f"mount -t tmpfs none {folder} && mkdir {folder}/docker && mount -t tmpfs none {folder}/docker"
     found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
     run = "from tests.contract.scribbling import main; main()"
-    script = [sys.executable, "-c", found_from + run, str(tmp_path / "s"), isolation.value, "/var/tmp"]
+    script = [sys.executable, "-c", found_from + run, str(state), isolation.value, folder]
     command = [unshare, "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh", *script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER], ids=lambda i: i.value)
+def test_a_temporary_folder_is_writable_beside_mounts(isolation: Isolation, tmp_path: Path) -> None:
+    """Docker and Podman mount their containers' file systems below /var/lib."""
+    mounts = "mount -t tmpfs none /var/lib && mkdir /var/lib/docker && mount -t tmpfs none /var/lib/docker"
+    done = _scribbled_beside(mounts, isolation, tmp_path / "s", "/var/tmp")
     assert done.returncode == 0, done.stderr[-2000:]
     assert not Path("/var/tmp/scribbled").exists()
 
 
 def test_a_file_beside_mounts_keeps_its_text(tmp_path: Path) -> None:
     """Without privileges, a folder with mounts below has no overlay, and its files are the host's: read-only ones."""
-    unshare = shutil.which("unshare")
-    if unshare is None or os.geteuid() != 0 or problem_with(Isolation.USER):
-        pytest.skip("mounts need root, and namespaces")
     (tmp_path / "scribbled").write_text("the host's")
     (tmp_path / "below").mkdir()
-    found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
-    run = "from tests.contract.scribbling import main; main()"
-    # The state folder is below as well, so that the folder is taken apart.
-    script = [sys.executable, "-c", found_from + run, str(tmp_path / "s"), Isolation.USER.value, str(tmp_path)]
-    mount = f'mount -t tmpfs none {tmp_path}/below && exec "$@"'
-    done = subprocess.run([unshare, "--mount", "sh", "-c", mount, "sh", *script], capture_output=True, text=True)
+    # The state folder is there as well, so that each file of the folder is shown by itself.
+    done = _scribbled_beside(f"mount -t tmpfs none {tmp_path}/below", Isolation.USER, tmp_path / "s", str(tmp_path))
     assert "Read-only file system" in done.stderr
     assert (tmp_path / "scribbled").read_text() == "the host's"
 
@@ -194,12 +191,5 @@ def test_a_file_beside_mounts_keeps_its_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER], ids=lambda i: i.value)
 def test_a_file_system_with_the_state_folder_is_writable(isolation: Isolation, tmp_path: Path) -> None:
     """On Debian 13, /tmp is a file system of its own, and temporary state folders are in it."""
-    unshare = shutil.which("unshare")
-    if unshare is None or os.geteuid() != 0 or problem_with(isolation):
-        pytest.skip("mounts need root, and namespaces")
-    found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
-    run = "from tests.contract.scribbling import main; main()"
-    script = [sys.executable, "-c", found_from + run, str(tmp_path / "s"), isolation.value, str(tmp_path)]
-    mount = f'mount -t tmpfs none {tmp_path} && exec "$@"'
-    done = subprocess.run([unshare, "--mount", "sh", "-c", mount, "sh", *script], capture_output=True, text=True)
+    done = _scribbled_beside(f"mount -t tmpfs none {tmp_path}", isolation, tmp_path / "s", str(tmp_path))
     assert done.returncode == 0, done.stderr[-2000:]

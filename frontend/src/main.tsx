@@ -3,7 +3,7 @@ import type { ComponentType } from "react";
 import { useTexts } from "./i18n";
 import { direction } from "./i18n/catalogue";
 import { followLanguage } from "./i18n/chosen";
-import { ModalPage } from "./modal/modal-page";
+import { askForPage, ModalPage } from "./modal/modal-page";
 import { RunTab } from "./run/run-tab";
 import styles from "./styles.css?inline";
 import { TaskTab } from "./task/task-tab";
@@ -43,6 +43,7 @@ function addStyles(): void {
 
 addStyles();
 followLanguage();
+askForPage();
 
 // Airflow reads the first of these that is set: the name of the app as registered, or that for plugins in general.
 const page = globalThis as unknown as Record<string, ComponentType<PluginProps>>;

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import CDPSession, Locator, Page, Route, expect
 
 from tests.browser import examples
-from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer
+from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer, path_of
 from tests.support import wait_until
 
 # The first test also waits for the start of the API server.
@@ -63,6 +63,26 @@ def test_ten_thousand_rows_are_ready_at_once_and_scroll(viewer: Viewer) -> None:
         page.locator(".mf-work").evaluate("box => { box.scrollTop = box.scrollHeight }")
         expect(page.locator("tr[aria-rowindex='10001']")).to_be_visible()
         assert rows(page).count() < 100
+
+
+def test_the_page_asks_before_its_view_is_there(viewer: Viewer) -> None:
+    """React shows what was loaded late only after 300 ms. The view takes these answers and asks for no other."""
+    with viewer.page() as page:
+        page.add_init_script(
+            "const fetched = window.fetch; window.asked = [];"
+            "window.fetch = (url, ...rest) => {"
+            "  window.asked.push([String(url), document.querySelector('.mf-root') !== null]);"
+            "  return fetched(url, ...rest);"
+            "};"
+        )
+        Answers().serve(page)
+        page.goto(f"{viewer.url}{NAV}?state=waiting")
+        expect(rows(page).first).to_be_visible()
+        expect(panel(page, "Spend")).to_be_visible()
+        asked = [(url, there) for url, there in page.evaluate("window.asked") if path_of(url)]
+        first = [(path_of(url), there) for url, there in asked[:3]]
+        assert first == [("/work", False), ("/overview", False), ("/spend", True)]
+        assert "state=waiting" in asked[0][0]
 
 
 def test_users_see_the_work_of_their_dags_alone(viewer: Viewer) -> None:

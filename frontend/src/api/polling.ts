@@ -1,6 +1,7 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 
 import { ApiError, get } from "./client";
+import { takeEarly } from "./early";
 import type { Freshness } from "./types";
 
 /** Seconds before an answer is asked for again while the API server reads from Modal. */
@@ -47,7 +48,7 @@ export function usePolled<T extends { freshness: Freshness }>(path: string, seco
       let pause = seconds;
       setLoading(true);
       try {
-        const data = JSON.parse(await get(path, stop.signal)) as T;
+        const data = JSON.parse(await (takeEarly(path) ?? get(path, stop.signal))) as T;
         if (data.freshness.reading) pause = Math.min(pause, WHILE_READING);
         setState({ path, data, error: undefined, receivedAt: Date.now() });
       } catch (error) {

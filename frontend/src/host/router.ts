@@ -50,5 +50,7 @@ export function taskPage(dag: string, run: string, task: string, mapIndex: numbe
   return `/${parts}${mapIndex >= 0 ? `/mapped/${mapIndex}` : ""}`;
 }
 
-/** The route of the tab of a task instance; airflow_plugin.py registers it. */
+/** The end of the address of the page in the navigation; bundle.py registers it, and the route of the tab below. */
+export const PAGE = "/plugin/modal";
+/** The route of the tab of a task instance. */
 export const TASK_TAB = "plugin/modal-task";

@@ -1,9 +1,12 @@
 import { useState } from "react";
 
+import { sendEarly } from "../api/early";
 import { usePolled, type Polled } from "../api/polling";
 import type { Overview } from "../api/types";
 import { Button, Heading } from "../host/chakra";
+import { PAGE } from "../host/router";
 import { useTexts } from "../i18n";
+import { filtersOf, workPath } from "../lib/filters";
 import { count } from "../lib/format";
 import { Age, Loading, Problems } from "../parts/states";
 import { Budgets } from "./budgets";
@@ -14,12 +17,21 @@ import { Profiles } from "./profiles";
 import { SpendPanel } from "./spend";
 import { WorkPanel } from "./work";
 
+const OVERVIEW = "/overview";
 /** Seconds between two requests for the state of executors and profiles. */
 const EVERY = 10;
 
+/** Ask for what the page shows, if the browser's address is the page's. */
+export function askForPage(): void {
+  const { pathname, search } = window.location;
+  if (!pathname.endsWith(PAGE)) return;
+  sendEarly(workPath(filtersOf(new URLSearchParams(search))));
+  sendEarly(OVERVIEW);
+}
+
 /** The page in the navigation: everything that runs, waits, costs and was lost. */
 export function ModalPage() {
-  const overview = usePolled<Overview>("/overview", EVERY);
+  const overview = usePolled<Overview>(OVERVIEW, EVERY);
   const { data } = overview;
   return (
     <main className="mf">

@@ -246,6 +246,11 @@ def is_log_part(path: str) -> bool:
     return _LOG_PART.search(path) is not None
 
 
+def log_writer(path: str) -> str:
+    """Return the path of the first file of the same writer, given a file of a log."""
+    return _LOG_PART.sub(".log", path)
+
+
 #: Longest file name in bytes (Linux, NAME_MAX).
 LONGEST_NAME = 255
 

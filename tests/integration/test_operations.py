@@ -270,6 +270,24 @@ def test_logs_are_readable_and_followed_to_the_end(desk: Desk, tmp_path: Path) -
     assert json.loads(raw.splitlines()[0])["event"].startswith("Started on Modal")
 
 
+def test_a_triggers_lines_are_shown_where_they_were_written(desk: Desk) -> None:
+    """The triggerer copies its log beside those of the function calls: both are one story, by time."""
+    key, _ = desk.driver.run("defers", "echo before; sleep 0.1; echo after")
+    path = f"{log_path_of_key(key)}.trigger.7.log"
+    before, after = (
+        json.loads(line)["timestamp"]
+        for line in desk.driver.log(key).splitlines()
+        if json.loads(line)["event"] in {"before", "after"}
+    )
+    assert before < after
+    waits = f'{{"timestamp": "{before}", "level": "info", "event": "waits"}}\nno time\n'
+    desk.driver.executor._log_volume.add_local_file(path, waits.encode(), "host")
+    for words in ((), ("--follow",)):
+        shown = desk.run("logs", "driven", "defers", key.run_id, *words).stdout
+        places = [shown.index(text) for text in ("before", "waits", "no time", "after", "Occupied ")]
+        assert places == sorted(places), shown
+
+
 def test_logs_that_are_not_there(desk: Desk) -> None:
     """No log yet: where the task is. No such try, run or DAG: what there is."""
     done = desk.driver.submit("done", ["true"])

@@ -16,8 +16,9 @@ from modal import exception
 
 from modalflow.errors import ModalflowError
 from modalflow.logs.log_volume import LogVolume
-from modalflow.names import MAP_INDEX, TRY_LOG, stored_log_path, task_log_folder, try_log
+from modalflow.names import MAP_INDEX, TRY_LOG, log_writer, stored_log_path, task_log_folder, try_log
 from modalflow.operations.inventory import RUNNING, take_inventory
+from modalflow.operations.log_lines import in_order_of_time
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.operations.targets import NothingMatchesError, Target, nearest
 from modalflow.protocol.snapshot import SUBMITTED
@@ -25,6 +26,9 @@ from modalflow.support.text import ID, from_json, one_line
 
 #: The state of a task without a trace, among those of ``_under_way``.
 _NOT_QUEUED = "not queued"
+
+#: The beginning of a function call's first line, which has the call's id.
+_STARTED = "Started on Modal"
 
 _MISSING = (exception.NotFoundError, FileNotFoundError)
 
@@ -53,18 +57,19 @@ class Outcome:
 
 @dataclass
 class TaskLog:
-    """The log of one try: a folder on the Volume, with a file for each of its function calls."""
+    """The log of one try: a folder on the Volume, with files of its function calls, its triggers and the executor."""
 
     site: Site
     folder: str
     _offsets: dict[str, int] = field(default_factory=dict)
     _seen: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _latest: dict[str, float] = field(default_factory=dict)
     _function_call_id: str = ""
 
     def new_lines(self, *, whole: bool = False) -> list[str]:
-        """Return the lines since the last call. ``whole`` includes an unfinished last line."""
+        """Return the lines since the last call, by time. ``whole`` includes an unfinished last line."""
         volume = self._volume()
-        lines: list[str] = []
+        added: list[tuple[str, list[str]]] = []
         for file in sorted(_files(volume, self.folder), key=lambda file: str(file.path)):
             mark = (file.size, file.mtime)
             if self._seen.get(file.path) == mark and not whole:
@@ -74,8 +79,10 @@ class TaskLog:
             start = self._offsets.get(file.path, 0)
             end = len(content) if whole else content.rfind(b"\n") + 1
             if end > start:
-                lines += content[start:end].decode("utf-8", "backslashreplace").removesuffix("\n").split("\n")
+                text = content[start:end].decode("utf-8", "backslashreplace")
+                added.append((log_writer(file.path), text.removesuffix("\n").split("\n")))
                 self._offsets[file.path] = end
+        lines = in_order_of_time(added, self._latest)
         for line in lines:
             self._note(line)
         return lines
@@ -99,11 +106,13 @@ class TaskLog:
         return Outcome(f"ended: {one_line(state, ID)}")
 
     def _note(self, line: str) -> None:
+        if _STARTED not in line:
+            return
         try:
             entry = from_json(line)
         except ValueError:
             return
-        if isinstance(entry, dict) and str(entry.get("event")).startswith("Started on Modal"):
+        if isinstance(entry, dict) and str(entry.get("event")).startswith(_STARTED):
             self._function_call_id = one_line(entry.get("function_call_id") or "", ID)
 
     def _volume(self) -> Any:

@@ -1,4 +1,4 @@
-"""A log line for human eyes."""
+"""Log lines for human eyes, and their order."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from modalflow.operations.log_lines import readable
+from modalflow.operations.log_lines import in_order_of_time, readable
 from tests.strange import JSON_VALUES, TEXTS
 
 
@@ -71,3 +72,52 @@ def test_any_line_can_be_shown(text: str, value: object) -> None:
         level, shown = readable(line)
         f"{level}{shown}".encode()
     assert readable("[" * 100_000)[0] == ""
+
+
+def at(second: int, event: str) -> str:
+    """A structured line of a second."""
+    return json.dumps({"timestamp": f"2026-01-02T03:04:{second:02}.5Z", "event": event})
+
+
+def test_a_triggers_lines_stand_between_those_of_the_calls() -> None:
+    """A deferred task has a function call, a trigger and another call: the files' names do not tell that order."""
+    calls = [("1.log", [at(1, "a"), at(2, "deferred")]), ("2.log", [at(8, "resumed")])]
+    trigger = ("trigger-7-host.log", [at(3, "waits"), "Traceback", at(5, "fired")])
+    expected = [at(1, "a"), at(2, "deferred"), at(3, "waits"), "Traceback", at(5, "fired"), at(8, "resumed")]
+    assert in_order_of_time([*calls, trigger], {}) == expected
+
+
+def test_a_followers_later_lines_know_the_earlier_ones() -> None:
+    """A line without a time follows the line before it, even if that one was shown a second ago."""
+    latest: dict[str, float] = {}
+    in_order_of_time([("a", [at(1, "x")]), ("b", [at(4, "y")])], latest)
+    assert in_order_of_time([("a", [at(5, "z")]), ("b", ["its second row"])], latest) == ["its second row", at(5, "z")]
+
+
+def test_the_zone_of_a_time_counts() -> None:
+    """Airflow and a task's own logger may write other zones, or none, which means UTC."""
+    early, late = '{"timestamp": "2026-01-02T04:00:00+02:00"}', '{"timestamp": "2026-01-02T03:00:00"}'
+    assert in_order_of_time([("a", [late]), ("b", [early])], {}) == [early, late]
+
+
+@pytest.mark.parametrize("stamp", ['"0001-01-01T00:00:00+23:59"', '"yesterday"', "7", "null", "NaN"])
+def test_a_malformed_time_is_no_time(stamp: str) -> None:
+    """A task may write anything there."""
+    odd = f'{{"timestamp": {stamp}}}'
+    assert in_order_of_time([("a", [at(5, "x"), odd]), ("b", [at(1, "y")])], {}) == [at(1, "y"), at(5, "x"), odd]
+
+
+@given(st.lists(st.lists(st.integers(0, 9) | st.none(), max_size=6), max_size=4))
+def test_each_writers_lines_keep_their_order(seconds: list[list[int | None]]) -> None:
+    """Whatever their times are, and nothing is lost or shown twice."""
+    files = [
+        (
+            str(writer),
+            [f"{writer}.{n}" if second is None else at(second, f"{writer}.{n}") for n, second in enumerate(own)],
+        )
+        for writer, own in enumerate(seconds)
+    ]
+    merged = in_order_of_time(files, {})
+    for _, own in files:
+        assert [line for line in merged if line in own] == own
+    assert len(merged) == sum(len(own) for _, own in files)

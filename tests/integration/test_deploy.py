@@ -104,14 +104,19 @@ def test_the_local_bundles_of_airflow_are_baked_by_default(
 def test_deploying_again_replaces_the_dags(
     deploy: Deploy, local: LocalModal, client: modal.Client, home: dict[str, str], tmp_path: Path
 ) -> None:
-    """What runs after a second deployment sees the second version of the DAGs, and none of the caches beside them."""
+    """What runs after a second deployment sees the second version of the DAGs, and none of the caches beside them.
+
+    The last line of the output says what follows, in either case.
+    """
     names = Names("again")
-    for content in ("# one", "# two"):
+    for content, next_step in (("# one", "Next: start Airflow"), ("# two", "Running schedulers with app again use")):
         bundle = dags(tmp_path / "dags", content)
         dags(bundle / "__pycache__", "cached")
         done = deploy("--app", names.app, "--dags-bundle", f"b={bundle}", env=local.env | home)
         assert done.returncode == 0, done.stderr
         assert in_container(client, names, "cat $(find /opt/modalflow/bundles -type f)") == content
+        # A hint to start Airflow would be false for a user with a running one.
+        assert done.stdout.splitlines()[-1].startswith(next_step)
 
 
 def test_a_missing_bundle_folder_is_an_error_that_names_it(

@@ -189,6 +189,10 @@ def deploy(
         show("After you edit a DAG file, run `modalflow sync`.")
     elif deployment.bundles and deployment.dags_source == "local":
         show("After you edit a DAG file, deploy again.")
+    if plan.before is not None:
+        # Whether a scheduler runs would cost an RPC. One that does has the same settings as before.
+        show(f"Running schedulers with app {app} use this deployment within half a minute.")
+        return
     show(
         "Next: start Airflow with `[core] executor = modalflow.executor.modal_executor.ModalExecutor`"
         + ("." if app == DEFAULT_APP else f" and `[modal_executor] app_name = {app}`.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
 import modal
 
 from modalflow.config.settings import Settings
 from modalflow.control_plane import is_emulated
+from modalflow.cost.rates import DATED
 from modalflow.cost.recorded_call import RecordedCall
 from modalflow.cost.samples import Samples
 from modalflow.logs.recorded_calls import RecordedCalls
@@ -25,13 +26,14 @@ from modalflow.ui.sources.cached import Cached, CachedByKey, Seen
 from modalflow.ui.sources.live_state import LiveState
 from modalflow.ui.sources.usage_sums import DAYS, UsageSums, first_day
 
-#: Seconds between two reads of the same thing.
+#: Seconds between two reads of the same thing; of Modal's rates, with the usage after them.
 LIVE_INTERVAL = 5.0
 USAGE_INTERVAL = 30.0
 LOSSES_INTERVAL = 20.0
 CALLS_INTERVAL = 10.0
 SAMPLES_INTERVAL = 10.0
 ROWS_INTERVAL = 5.0
+RATES_INTERVAL = 3600.0
 
 #: Seconds between two passes over usage records: the process also serves Airflow.
 _BREATH = 0.2
@@ -64,12 +66,22 @@ class Spending:
     sums: UsageSums
 
 
+@dataclass
+class _Reading:
+    """Usage records that are read, and their sums: in one time zone, at the same prices."""
+
+    sums: UsageSums
+    files: UsageFiles = field(default_factory=lambda: UsageFiles(days=DAYS))
+
+
 class Sources:
     """What one API server has read. Reads nothing before a user asks."""
 
     def __init__(self, open_site: Callable[[], Site] = _open) -> None:
         self._open = open_site
-        self._files = UsageFiles(days=DAYS)
+        self._reading: _Reading | None = None
+        self._rates = DATED
+        self._rates_due_at = 0.0
         self._recorded = RecordedCalls()
         self.spending: Spending | None = None
         """None before the first record."""
@@ -144,16 +156,31 @@ class Sources:
     def _read_usage(self) -> Spending:
         site = self._open()
         zone = ZoneInfo(site.settings.time_zone)
-        known = self.spending
-        if known is None or known.sums.zone != zone:
-            known = Spending(site.settings, UsageSums(zone, current_rates(site)[0]))
-        sums = known.sums
-        self.spending = Spending(site.settings, sums)
+        self._read_rates(site)
+        reading = self._reading
+        if reading is None or reading.sums.zone != zone or reading.sums.rates.hourly != self._rates.hourly:
+            # All sums are in one zone and at the same prices, so the records are read again.
+            reading = self._reading = _Reading(UsageSums(zone, self._rates))
+        sums = reading.sums
+        sums.rates = self._rates
+        if self.spending is None or self.spending.sums is sums:
+            # The first sums are shown while they grow, but later ones replace them when they are complete.
+            self.spending = Spending(site.settings, sums)
         sums.forget_before(first_day(time.time(), zone))
         volume = modal.Volume.from_name(site.names.logs, **site.scope)
-        while within(_PASS_SECONDS, lambda: self._files.read(volume, sums.add)):
+        while within(_PASS_SECONDS, lambda: reading.files.read(volume, sums.add)):
             time.sleep(_BREATH)
+        self.spending = Spending(site.settings, sums)
         return self.spending
+
+    def _read_rates(self, site: Site) -> None:
+        if time.monotonic() < self._rates_due_at:
+            return
+        rates, _ = current_rates(site)
+        if rates.live or not self._rates.live:
+            # Prices of Modal's own are newer than the table, also if it does not report them now.
+            self._rates = rates
+        self._rates_due_at = time.monotonic() + RATES_INTERVAL
 
 
 def _around(began: float, ended: float) -> tuple[float, Callable[[], float]]:

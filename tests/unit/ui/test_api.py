@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 from airflow.api_fastapi.app import get_auth_manager
@@ -21,6 +22,8 @@ from modalflow.cost.timeline import Timeline
 from modalflow.cost.usage import Record, Reserved
 from modalflow.names import VERSION_PATH, TaskTry
 from modalflow.operations.inventory import Inventory, ProfileState
+from modalflow.operations.profiles import pausing
+from modalflow.operations.site import Site
 from modalflow.protocol.messages import Entry, State
 from modalflow.protocol.profile_holds import ProfileHold
 from modalflow.protocol.snapshot import InFlight, Snapshot
@@ -303,6 +306,19 @@ async def test_the_host_of_who_pauses_is_for_those_who_see_the_cluster(
     for user, role, by in (("ada", "USER", "ann"), ("root", "ADMIN", "ann@host")):
         (profile,) = (await get(server, "overview", user, role))["profiles"]
         assert profile["state_by"] == by
+
+
+async def test_nor_does_the_answer_to_a_pause_have_that_host(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile that a user of the command line has paused stays theirs, and the answer says whose."""
+    hold = ProfileHold("gpu", "ann@host", NOW)
+    monkeypatch.setattr(pausing, "pause", lambda *_, **__: pausing.Change(hold, hold))
+    monkeypatch.setattr(server.sources, "_open", lambda: create_autospec(Site, instance=True))
+    for user, role, by in (("ada", "OP", "ann"), ("root", "ADMIN", "ann@host")):
+        async with server.client(user, role) as client:
+            answer = await client.post(f"{API}/actions/profile/gpu/pause", json={})
+            assert (answer.status_code, answer.json()["state_by"], answer.json()["changed"]) == (200, by, False)
 
 
 async def test_the_line_begins_and_ends_in_airflow(server: ApiServer) -> None:

@@ -22,6 +22,7 @@ from modalflow.ui.actions import Actions, HoldAction
 from modalflow.ui.answers.actions import Cancel, Hold
 from modalflow.ui.routes.answering import answered
 from modalflow.ui.sources.sources import Sources
+from modalflow.ui.views.common import shown_user
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,13 @@ def acting(sources: Sources, actions: Actions) -> APIRouter:
     @router.post(paths.PROFILE)
     async def post_profile(request: Request, user: GetUserDep, name: str, action: HoldAction, hold: Hold) -> Response:
         access = Access(request, user)
-        if not await run_in_threadpool(lambda: access.manages):
+        manages, cluster = await run_in_threadpool(lambda: (access.manages, access.sees_cluster))
+        if not manages:
             raise HTTPException(status.HTTP_403_FORBIDDEN, _NO_HOLDS)
         with _failures():
             answer = await actions.hold(name, action, access.name, hold.reason)
+        # A profile that was already paused in this way keeps its user, who can be one of the command line.
+        answer.state_by = shown_user(answer.state_by, cluster=cluster)
         sources.live.expire()
         await run_in_threadpool(_record, access, f"modalflow profile {action.value}", f"{name}: {hold.reason}")
         return answered(request, answer)

@@ -1,4 +1,4 @@
-"""Common parts of the answers: freshness, and links to Modal's dashboard."""
+"""Common parts of the answers: freshness, links to Modal's dashboard, and names of users."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def links(live: LiveState | None) -> Links:
     if live is None or live.local:
         return Links()
     return Links(function_call=_PAGE, container=_PAGE)
+
+
+def shown_user(user: str, *, cluster: bool) -> str:
+    """Return a user's name without the host that follows it if a user of the command line has acted.
+
+    ``cluster`` is whether the viewer may see Airflow's cluster activity, and so the host.
+    """
+    return user if cluster else user.partition("@")[0]
 
 
 def _first(texts: Iterable[str]) -> str:

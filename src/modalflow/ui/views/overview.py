@@ -30,7 +30,7 @@ from modalflow.ui.answers.overview import (
 from modalflow.ui.sources.airflow_rows import Loss
 from modalflow.ui.sources.live_state import LiveState
 from modalflow.ui.sources.sources import Spending
-from modalflow.ui.views.common import links
+from modalflow.ui.views.common import links, shown_user
 from modalflow.ui.views.losses import losses_by_cause
 from modalflow.ui.views.visible import Visible
 
@@ -170,7 +170,7 @@ def _profile(
         submitted=submitted,
         waiting=waiting,
         state=row.state,
-        state_by=_by(row.hold.by, visible) if row.hold is not None else "",
+        state_by=shown_user(row.hold.by, cluster=visible.cluster) if row.hold is not None else "",
         state_since=row.hold.since if row.hold is not None else 0.0,
         state_reason=row.hold.reason if row.hold is not None else "",
         limits=_described(facts, _LIMITS),
@@ -178,11 +178,6 @@ def _profile(
         dollars_per_hour=None if granted is None or rates is None else _per_hour(granted, rates),
         problem=row.problem,
     )
-
-
-def _by(user: str, visible: Visible) -> str:
-    """Return who holds a profile; the host, after a user of its command line, is for those who see the cluster."""
-    return user if visible.cluster else user.partition("@")[0]
 
 
 def _described(facts: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:

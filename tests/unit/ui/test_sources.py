@@ -18,6 +18,7 @@ from modalflow.logs import usage_files
 from modalflow.operations.site import Site
 from modalflow.ui.sources import sources as module
 from modalflow.ui.sources.sources import Sources, Spending
+from modalflow.ui.sources.usage_sums import UsageSums
 from tests.unit.logs.volume_in_memory import Volume
 
 TODAY = datetime.now(UTC)
@@ -81,6 +82,14 @@ def test_a_new_price_counts_within_the_hour(world: World) -> None:
     world.work()
     assert world.dollars() == pytest.approx(4 * CORE_HOUR)
     assert world.reads_of_rates == 2
+
+
+def test_no_request_adds_up_what_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that reads does it."""
+    world.work()
+    read = world.sources._read_usage()
+    monkeypatch.setattr(UsageSums, "_whole", create_autospec(UsageSums._whole, side_effect=AssertionError))
+    assert dollars_of(read) == pytest.approx(CORE_HOUR)
 
 
 def test_the_same_prices_cost_no_second_reading(world: World) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from unittest.mock import create_autospec
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from modalflow.budgets.spending import Spending
+from modalflow.config.budgets import Per
 from modalflow.cost.usage import Record, Reserved
 from modalflow.ui.answers.freshness import Freshness
 from modalflow.ui.answers.spend import Spend
@@ -90,3 +93,30 @@ def test_before_the_first_read_there_are_days() -> None:
     """The chart has its axis."""
     found = spend(None, EVERYTHING, By.DAG, date(2026, 11, 28), date(2026, 11, 29), Freshness(), complete=False)
     assert (found.days, found.complete) == (["2026-11-28", "2026-11-29"], False)
+
+
+def test_requests_share_the_made_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many DAGs, adding up takes seconds: none of the answers does it, until there is more to add."""
+    found = sums(record(1), record(2, "lost", outcome="lost"))
+    found.make(NOON)
+    expected = answer(found)
+    with monkeypatch.context() as patched:
+        for method in ("merge", "of_period"):
+            patched.setattr(Spending, method, create_autospec(getattr(Spending, method), side_effect=AssertionError))
+        assert answer(found) == expected
+        assert {each.dag for each in found.spenders()} == {"etl", "lost"}
+        assert found.by_period(NOON).keys() == set(Per)
+        found.make(NOON)
+        found.add([record(3)])
+        assert answer(found) == expected
+    found.make(NOON)
+    assert answer(found).calls == expected.calls + 1
+
+
+def test_a_new_day_has_its_own_budgets() -> None:
+    """The made sums outlive midnight."""
+    found = sums(record(1))
+    found.make(NOON)
+    assert sum(found.by_period(NOON)[Per.DAY].values()) > 0
+    assert not found.by_period(NOON + 86_400)[Per.DAY]
+    assert found.by_period(NOON + 86_400)[Per.MONTH] == found.by_period(NOON)[Per.MONTH]

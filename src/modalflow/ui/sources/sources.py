@@ -169,7 +169,9 @@ class Sources:
         sums.forget_before(first_day(time.time(), zone))
         volume = modal.Volume.from_name(site.names.logs, **site.scope)
         while within(_PASS_SECONDS, lambda: reading.files.read(volume, sums.add)):
+            sums.make(time.time())
             time.sleep(_BREATH)
+        sums.make(time.time())
         self.spending = Spending(site.settings, sums)
         return self.spending
 

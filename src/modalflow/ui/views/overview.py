@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import Any
 
 from modalflow import __version__
@@ -110,8 +109,7 @@ def _profiles(live: LiveState, spending: Spending | None, visible: Visible) -> l
         return list(live.profiles)
     used = {row.work.profile for row in live.rows if visible.sees(row.dag_id)}
     if spending is not None:
-        found, _ = spending.sums.days(date.min)
-        used |= {each.spender.profile for each in found if visible.sees(each.spender.dag)}
+        used |= {spender.profile for spender in spending.sums.spenders() if visible.sees(spender.dag)}
     return [row for row in live.profiles if row.profile in used]
 
 

@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer
+from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -202,22 +203,50 @@ def test_charts_have_their_figures_in_words(viewer: Viewer) -> None:
         expect(bar.first).to_be_visible()
 
 
-def test_live_regions_are_silent_while_nothing_new_is_there(viewer: Viewer) -> None:
-    """Neither the age of the data nor a new answer is announced again: only what the user did, and problems."""
+#: Note in ``window.said`` what a screen reader would say: the text of each live region of the views that changes, and
+#: of each new one.
+LISTEN = """() => {
+  const regions = "[role=alert], [role=status], [role=log], [aria-live]:not([aria-live=off])";
+  const say = (region) => { if (region?.closest(".mf-root")) window.said.push(region.textContent.trim()); };
+  window.said = [];
+  new MutationObserver((changes) => {
+    for (const { target, addedNodes } of changes) {
+      say((target.nodeType === Node.ELEMENT_NODE ? target : target.parentElement)?.closest(regions));
+      for (const added of addedNodes)
+        if (added.nodeType === Node.ELEMENT_NODE)
+          [added, ...added.querySelectorAll("*")].filter((each) => each.matches(regions)).forEach(say);
+    }
+  }).observe(document.body, { subtree: true, childList: true, characterData: true });
+}"""
+
+
+def test_live_regions_say_what_is_new_and_nothing_else(viewer: Viewer) -> None:
+    """Neither the age of the data nor a new answer is announced: only what the user did, and each new problem once."""
     with viewer.page() as page:
         page.clock.install()
         answers = Answers(problem="Modal does not answer").serve(page)
         page.goto(viewer.url + NAV)
         expect(page.get_by_role("alert").first).to_be_visible()
         expect(page.locator(".mf-work tbody tr").first).to_be_visible()
-        page.evaluate(
-            "window.said = []; document.querySelectorAll('[role=alert], [role=status]').forEach(region =>"
-            "new MutationObserver(() => window.said.push(region.textContent)).observe(region,"
-            "{ subtree: true, childList: true, characterData: true }))"
-        )
+        page.evaluate(LISTEN)
+
+        def is_said(*texts: str) -> None:
+            """Wait until all that was said has these texts, in their order, and forget it."""
+            wait_until(lambda: len(page.evaluate("window.said")) >= len(texts), 60, f"{texts} to be said")
+            page.clock.run_for(30_000)
+            said = page.evaluate("window.said.splice(0)")
+            assert len(said) == len(texts) and all(map(str.__contains__, said, texts)), said
+
         aged = page.get_by_text(re.compile("The data below is from"))
         before, asked = aged.first.inner_text(), len(answers.asked)
         page.clock.run_for(30_000)
         expect(aged.first).not_to_have_text(before)
         assert len(answers.asked) > asked
-        assert page.evaluate("window.said") == []
+        is_said()
+        page.get_by_role("group", name="State").get_by_role("button", name="waiting").click()
+        is_said("3 of 10")
+        page.get_by_role("columnheader", name="Since", exact=True).get_by_role("button").click()
+        is_said("Sorted by Since, ascending")
+        answers.problem = "Modal refused the credentials"
+        page.clock.run_for(30_000)
+        is_said("Modal refused the credentials")

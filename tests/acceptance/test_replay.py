@@ -60,7 +60,12 @@ with DAG("replayed", schedule=None, params={"table": "cities"}):
 """
 WORKER = str(Path(__file__).parent / "worker.py")
 #: Tables that the processes of any Airflow write while nothing runs: heartbeats, and the times of parsing.
-RESTLESS = frozenset({"job", "dag", "dag_bundle", "dag_warning", "callback_request", "revoked_token", "log"})
+RESTLESS = frozenset({"job", "dag", "dag_bundle", "dag_warning", "callback_request", "revoked_token"})
+#: The rows of a table that can be of a replay: those of this DAG if the table has DAGs. The audit log also has rows
+#: without a DAG, such as those of changed variables. Of these, only the starts of Airflow's processes are not compared.
+OF_THIS_DAG = f"WHERE dag_id = '{DAG_ID}'"
+PROCESSES = ("cli_api_server", "cli_dag_processor", "cli_scheduler", "cli_triggerer")
+IN_THE_AUDIT_LOG = f"WHERE coalesce(dag_id, '{DAG_ID}') = '{DAG_ID}' AND event NOT IN {PROCESSES}"
 #: Each row's version, which PostgreSQL changes with any write, even with one of the same values.
 ROWS = "SELECT ctid::text, xmin::text, * FROM {table} {where} ORDER BY ctid"
 #: Seconds for a replay on a busy machine.
@@ -103,14 +108,15 @@ def told(lines: list[str]) -> list[str]:
 
 
 def rows(stack: ModalStack) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables with their versions: of tables with DAGs, those of this DAG."""
+    """All rows of all tables with their versions: of tables with DAGs, those that can be of this DAG."""
     engine = create_engine(stack.airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], poolclass=NullPool)
     with engine.connect() as connection:
         found = {}
         tables = inspect(connection)
         for table in sorted({*tables.get_table_names()} - RESTLESS):
             of_dags = any(column["name"] == "dag_id" for column in tables.get_columns(table))
-            query = ROWS.format(table=table, where=f"WHERE dag_id = '{DAG_ID}'" if of_dags else "")
+            where = IN_THE_AUDIT_LOG if table == "log" else OF_THIS_DAG if of_dags else ""
+            query = ROWS.format(table=table, where=where)
             found[table] = [tuple(map(_comparable, row)) for row in connection.execute(text(query))]
     return found
 
@@ -134,6 +140,17 @@ def unchanged(stack: ModalStack, failed: Failed) -> Iterator[None]:
     assert states_of(stack, DAG_ID, failed.run_id) == {"count": "success", TASK: "failed"}
     instance = instance_of(stack, DAG_ID, failed.run_id, TASK)
     assert {number: api.log(DAG_ID, failed.run_id, instance, number) for number in (1, 2)} == failed.logs
+
+
+@pytest.mark.parametrize(("dag_id", "event"), [(DAG_ID, "failed"), (None, "patch_variable")])
+def test_a_written_row_of_the_audit_log_is_seen(
+    stack: ModalStack, failed: Failed, dag_id: str | None, event: str
+) -> None:
+    """The other tests would fail if a replay left a trace there."""
+    engine = create_engine(stack.airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], poolclass=NullPool)
+    with pytest.raises(AssertionError, match="'log'"), unchanged(stack, failed), engine.begin() as connection:
+        row = {"dag_id": dag_id, "event": event}
+        connection.execute(text("INSERT INTO log (dttm, dag_id, event) VALUES (now(), :dag_id, :event)"), row)
 
 
 def test_a_failed_try_runs_again_with_its_own_code_and_inputs(

@@ -22,14 +22,19 @@ def connected(conn_id: str | None, environment: str | None = None) -> ControlPla
 
 
 async def connected_in_triggerer(conn_id: str | None) -> ControlPlane:
-    """Return the same in a triggerer, without blocking its event loop."""
-    found: Any = await in_triggerers_thread(lambda: _resolved(conn_id)) if conn_id else None
+    """Return the same in a triggerer, without blocking its event loop.
+
+    Raises TimeoutError, too, if Airflow does not answer for the connection.
+    """
+    found: Any = None
+    if conn_id:
+        found = await in_triggerers_thread(lambda: _resolved(conn_id), f"connection {conn_id!r}")
     return await asyncio.to_thread(_connected, conn_id or "", "", lambda _: found)
 
 
 def _resolved(conn_id: str) -> Any:
     hook = modal_hook(conn_id)
-    # Both properties are cached. Only Airflow's own thread may read the connection.
+    # Both properties are cached. Airflow answers for the connection only there.
     _ = hook.credentials, hook.environment_name
     return hook
 

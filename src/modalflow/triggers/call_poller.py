@@ -91,7 +91,7 @@ class CallPoller:
             await asyncio.sleep(self.pause(self._failed(error)))
             return False
         if self._failing_since is not None:
-            log.info("Modal answers again, after %.0f s.", self._clock() - self._failing_since)
+            log.info("Function calls can be asked for again, after %.0f s.", self._clock() - self._failing_since)
             self._failing_since = None
         return ended
 
@@ -120,7 +120,7 @@ class CallPoller:
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
-            log.warning("Modal does not answer for function calls (%s). Asking again.", describe(error))
+            log.warning("Whether function calls have ended cannot be asked now (%s). Asking again.", describe(error))
         if isinstance(error, _REFUSED):
             self._disconnect()
             if now - self._failing_since > PATIENCE:

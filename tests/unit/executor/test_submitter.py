@@ -324,17 +324,19 @@ async def test_refused_credentials_cost_no_attempt() -> None:
 
 async def test_new_start_submits_what_has_no_function_call() -> None:
     """After the engine's thread ended in the middle of it, nothing is left out and what was taken is not repeated."""
-    held = asyncio.Event()
+    unanswered = asyncio.Event()
 
     async def answer(profile: str, name: str) -> str:
-        if name == "held" and not held.is_set():
+        if name == "held" and not unanswered.is_set():
+            unanswered.set()
             await asyncio.Event().wait()
         return f"fc-{name}"
 
     stage = Stage(answer, concurrency=1)
     stage.submit("taken", "held", "waiting")
-    await stage.started("taken")
-    held.set()
+    async with asyncio.timeout(30):
+        await unanswered.wait()
+    assert kinds(stage.wiring) == [UpdateKind.STARTED]
     stage.submitter.start()
     await stage.started("held", "waiting")
     assert stage.api.spawned == ["taken", "held", "held", "waiting"]

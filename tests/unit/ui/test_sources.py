@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -144,10 +145,10 @@ def test_a_reading_that_fails_goes_on_where_it_was(world: World) -> None:
     world.volume.files[path + "x"], world.volume.mtimes[path + "x"] = world.volume.files[path], -1
     whole = world.volume.read_file
 
-    def broken(name: str) -> Any:
-        if name.endswith("x"):
+    def broken(path: str) -> Iterator[bytes]:
+        if path.endswith("x"):
             raise TimeoutError
-        return whole(name)
+        return whole(path)
 
     world.volume.read_file = broken  # type: ignore[method-assign]
     with pytest.raises(TimeoutError):

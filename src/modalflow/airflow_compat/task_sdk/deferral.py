@@ -53,9 +53,11 @@ async def in_triggerers_thread(function: Callable[[], _T], what: str, seconds: f
     from asgiref.sync import sync_to_async
 
     # Not in asgiref's one thread for all triggers of the process: a question without an answer would hold it.
-    asking = sync_to_async(function, thread_sensitive=False, executor=_OwnThreads())
+    # asgiref only passes the executor on to the event loop, which takes any.
+    own: Any = _OwnThreads()
+    asking = sync_to_async(function, thread_sensitive=False, executor=own)
     # The question outlives its trigger: before 3.3, an answer that no one reads ends the whole triggerer.
-    question = asyncio.ensure_future(asking())
+    question: asyncio.Future[_T] = asyncio.ensure_future(asking())
     _asked.add(question)
     question.add_done_callback(_forget)
     done, _ = await asyncio.wait({question}, timeout=seconds)

@@ -160,13 +160,19 @@ def test_nothing_is_written_outside_of_the_state_folder(tmp_path: Path) -> None:
 def _scribbled_beside(
     mounts: str, isolation: Isolation, state: Path, *folders: Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run `scribbling` in mounts of its own, made by a shell's commands."""
+    return _run_beside(mounts, "scribbling", isolation, state, *folders)
+
+
+def _run_beside(
+    mounts: str, program: str, isolation: Isolation, state: Path, *paths: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of this folder in mounts of its own, made by a shell's commands."""
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0 or problem_with(isolation):
         pytest.skip("mounts need root, and namespaces")
     found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
-    run = "from tests.contract.scribbling import main; main()"
-    script = [sys.executable, "-c", found_from + run, str(state), isolation.value, *map(str, folders)]
+    run = f"from tests.contract.{program} import main; main()"
+    script = [sys.executable, "-c", found_from + run, str(state), isolation.value, *map(str, paths)]
     command = [unshare, "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh", *script]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
@@ -204,3 +210,12 @@ def test_mounts_beside_the_state_folder_are_writable(isolation: Isolation, tmp_p
     mounts = f"mount -t tmpfs none {tmp_path} && mkdir {beside} {inner} && mount -t tmpfs none {inner}"
     done = _scribbled_beside(mounts, isolation, tmp_path / "s", tmp_path, beside, inner)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER], ids=lambda i: i.value)
+def test_an_image_has_what_its_function_wrote_beside_the_root(isolation: Isolation, tmp_path: Path) -> None:
+    """On many servers, /opt or /home is a file system of its own."""
+    file = Path("/opt/by-a-function-of-an-image")
+    done = _run_beside("mount --bind /opt /opt", "building", isolation, tmp_path / "s", file)
+    assert "read: built" in done.stdout, done.stderr[-2000:]
+    assert not file.exists()

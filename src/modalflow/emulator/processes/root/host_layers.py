@@ -66,12 +66,14 @@ class HostMounts:
 
 def one_overlay(rootfs: Rootfs, scratch: Path) -> None:
     """Make the root of a privileged container: an overlay over all of /, and the host's other mounts in place."""
-    _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
     mounts = HostMounts.of(rootfs)
-    for point in mounts.shown():
+    points = mounts.shown()
+    _make_folders_of(points, scratch / "upper")
+    _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
+    for point in points:
         # A mount removed by the host meanwhile is not needed.
         with contextlib.suppress(FileNotFoundError):
-            _show_host(rootfs, scratch, point, whole=mounts.is_shown_as_it_is(point))
+            _show_host(scratch, point, whole=mounts.is_shown_as_it_is(point))
 
 
 def image_over_host(rootfs: Rootfs, layers: Layers, scratch: Path) -> None:
@@ -79,22 +81,23 @@ def image_over_host(rootfs: Rootfs, layers: Layers, scratch: Path) -> None:
     (scratch / "layers").mkdir()
     upper, work = (scratch / "upper", scratch / "work") if layers.upper is None else (layers.upper, layers.work)
     assert work is not None
-    _layered_overlay(layers.base, layers.lower, upper, work, scratch, scratch / "root")
-    if layers.base != Path("/"):
-        return
     mounts = HostMounts.of(rootfs)
-    for point in mounts.shown():
+    points = mounts.shown() if layers.base == Path("/") else []
+    of_machine = [point for point in points if point.is_relative_to("/sys") or point.is_relative_to("/run")]
+    _make_folders_of(of_machine, scratch / "upper")
+    _make_folders_of((point for point in points if point not in of_machine), upper)
+    _layered_overlay(layers.base, layers.lower, upper, work, scratch, scratch / "root")
+    for point in points:
         there = f"{scratch}/root{point}"
         if not point.exists():
             continue
-        if not point.is_dir() or point.is_relative_to("/sys") or point.is_relative_to("/run"):
-            _show_host(rootfs, scratch, point, whole=mounts.is_shown_as_it_is(point))
+        if not point.is_dir() or point in of_machine:
+            _show_host(scratch, point, whole=mounts.is_shown_as_it_is(point))
             continue
         name = str(point).strip("/").replace("/", "-")
         above = [layer / point.relative_to("/") for layer in layers.lower]
         own, its_work = upper / point.relative_to("/"), (scratch if layers.upper is None else work) / f"work-{name}"
         try:
-            _make_like_host(upper, own)
             its_work.mkdir(parents=True)
             _layered_overlay(point, [path for path in above if path.is_dir()], own, its_work, scratch, Path(there))
         except OSError:
@@ -127,6 +130,14 @@ def _layered_overlay(base: Path, layers: Sequence[Path], upper: Path, work: Path
             (scratch / folder).mkdir()
         syscalls.mount("overlay", str(scratch / name), "overlay", options=f"lowerdir={below}:{empty}")
         syscalls.mount("overlay", str(target), "overlay", options=f"lowerdir={':'.join([*names, name])},{own}")
+
+
+def _make_folders_of(points: Iterable[Path], upper: Path) -> None:
+    """Make the folders for the writes of each mount. In a layer that is mounted already, nothing may change."""
+    for point in points:
+        with contextlib.suppress(OSError):
+            if point.is_dir():
+                _make_like_host(upper, upper / point.relative_to("/"))
 
 
 def _make_like_host(root: Path, folder: Path) -> None:
@@ -177,7 +188,8 @@ def many_overlays(rootfs: Rootfs, scratch: Path) -> None:
             shutil.copymode(host, there)
             place_all(sorted(host.iterdir()), place)
         else:
-            _show_host(rootfs, scratch, host, ",userxattr", whole=mounts.is_shown_as_it_is(host))
+            _make_folders_of([host], scratch / "upper")
+            _show_host(scratch, host, ",userxattr", whole=mounts.is_shown_as_it_is(host))
 
     place_all(tops, place)
 
@@ -200,7 +212,7 @@ def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") ->
     syscalls.mount("overlay", target, "overlay", options=options)
 
 
-def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "", *, whole: bool) -> None:
+def _show_host(scratch: Path, host: Path, extra: str = "", *, whole: bool) -> None:
     """Show a mount of the host, possibly a single file, with the container's writes kept private.
 
     With ``whole``, or if the kernel makes no overlay, it is shown with the mounts in it, and read-only.
@@ -209,16 +221,14 @@ def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "", *, wh
     if not os.path.lexists(there):
         make_point(str(host), there)
     if host.is_dir() and host != Path("/sys") and not whole:
-        private = scratch / "mounts" / str(host).strip("/").replace("/", "-")
-        (private / "work").mkdir(parents=True, exist_ok=True)
-        layer = Path(f"{rootfs.layer}{host}")
+        # In the layer of the root, as in an image: both are kept as one.
+        upper, work = (
+            Path(f"{scratch}/upper{host}"),
+            scratch / "work-of-mounts" / str(host).strip("/").replace("/", "-"),
+        )
         try:
-            if layer.is_dir():
-                copy_tree(str(layer), str(private / "upper"))
-            else:
-                (private / "upper").mkdir()
-                shutil.copymode(host, private / "upper")
-            _overlay(str(host), str(private / "upper"), str(private / "work"), there, extra)
+            work.mkdir(parents=True)
+            _overlay(str(host), str(upper), str(work), there, extra)
             return
         except OSError:
             # Some file systems cannot be a layer.

@@ -27,6 +27,7 @@
 #   make bench-sandboxes   what a worker costs in gVisor, Modal's sandbox, beside Linux (BENCH="--runs 3")
 #   make bench-cold-starts   cold starts in gVisor, with and without a memory snapshot (BENCH="--runs 3")
 #   make bench-ui   what answers of the UI's API take with 10,000 rows
+#   make bench-ui-page   how long Modal's page takes in a browser, beside a page of Airflow's own (needs chromium)
 #   make bench-relay   requests to the Execution API over a relay, beside direct ones
 #   make bench-relay-tasks   what the relay adds to a no-op task
 #   make bench-relay-heartbeats   heartbeats of 500 tasks over a relay
@@ -64,7 +65,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk test-celery test-gvisor test-every-option test-ui matrix durability chaos soak demo ui ui-pictures wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-ui bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
+.PHONY: setup check prose test test-oldest-sdk test-celery test-gvisor test-every-option test-ui matrix durability chaos soak demo ui ui-pictures wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-ui bench-ui-page bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
 
 setup: $(STAMP)
 
@@ -245,6 +246,9 @@ bench-cold-starts: $(STAMP)
 
 bench-ui: $(STAMP)
 	@$(BIN)/python -m benchmarks.ui $(BENCH)
+
+bench-ui-page: $(STAMP)
+	@$(BIN)/python -m benchmarks.ui_page $(BENCH)
 
 bench-burst: $(STAMP)
 	@$(BIN)/python -m benchmarks.burst $(BENCH)

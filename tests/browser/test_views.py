@@ -56,7 +56,7 @@ def test_ten_thousand_rows_are_ready_at_once_and_scroll(viewer: Viewer) -> None:
         expect(rows(page).first).to_be_visible()
         took, used = time.monotonic() - began, processor_time(session) - used
         print(f"10,000 rows: {took:.2f} s from the click, {used:.2f} s of a processor")
-        # The goal is a second on a quiet machine, measured by hand; beside other tests, each step takes longer.
+        # The goal is a second on a quiet machine: `make bench-ui-page`. Beside other tests, each step takes longer.
         assert used < 3
         expect(page.locator(".mf-work table")).to_have_attribute("aria-rowcount", "10001")
         assert rows(page).count() < 100

@@ -157,14 +157,22 @@ def test_nothing_is_written_outside_of_the_state_folder(tmp_path: Path) -> None:
     assert left == ("left: ['there']" if is_apart else "left: []")
 
 
-def _scribbled_beside(mounts: str, isolation: Isolation, state: Path, folder: str) -> subprocess.CompletedProcess[str]:
-    """Run `scribbling` in mounts of its own, made by a shell's commands."""
+def _scribbled_beside(
+    mounts: str, isolation: Isolation, state: Path, *folders: Path
+) -> subprocess.CompletedProcess[str]:
+    return _run_beside(mounts, "scribbling", isolation, state, *folders)
+
+
+def _run_beside(
+    mounts: str, program: str, isolation: Isolation, state: Path, *paths: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of this folder in mounts of its own, made by a shell's commands."""
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0 or problem_with(isolation):
         pytest.skip("mounts need root, and namespaces")
     found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
-    run = "from tests.contract.scribbling import main; main()"
-    script = [sys.executable, "-c", found_from + run, str(state), isolation.value, folder]
+    run = f"from tests.contract.{program} import main; main()"
+    script = [sys.executable, "-c", found_from + run, str(state), isolation.value, *map(str, paths)]
     command = [unshare, "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh", *script]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
@@ -173,7 +181,7 @@ def _scribbled_beside(mounts: str, isolation: Isolation, state: Path, folder: st
 def test_a_temporary_folder_is_writable_beside_mounts(isolation: Isolation, tmp_path: Path) -> None:
     """Docker and Podman mount their containers' file systems below /var/lib."""
     mounts = "mount -t tmpfs none /var/lib && mkdir /var/lib/docker && mount -t tmpfs none /var/lib/docker"
-    done = _scribbled_beside(mounts, isolation, tmp_path / "s", "/var/tmp")
+    done = _scribbled_beside(mounts, isolation, tmp_path / "s", Path("/var/tmp"))
     assert done.returncode == 0, done.stderr[-2000:]
     assert not Path("/var/tmp/scribbled").exists()
 
@@ -183,7 +191,7 @@ def test_a_file_beside_mounts_keeps_its_text(tmp_path: Path) -> None:
     (tmp_path / "scribbled").write_text("the host's")
     (tmp_path / "below").mkdir()
     # The state folder is there as well, so that each file of the folder is shown by itself.
-    done = _scribbled_beside(f"mount -t tmpfs none {tmp_path}/below", Isolation.USER, tmp_path / "s", str(tmp_path))
+    done = _scribbled_beside(f"mount -t tmpfs none {tmp_path}/below", Isolation.USER, tmp_path / "s", tmp_path)
     assert "Read-only file system" in done.stderr
     assert (tmp_path / "scribbled").read_text() == "the host's"
 
@@ -191,5 +199,23 @@ def test_a_file_beside_mounts_keeps_its_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER], ids=lambda i: i.value)
 def test_a_file_system_with_the_state_folder_is_writable(isolation: Isolation, tmp_path: Path) -> None:
     """On Debian 13, /tmp is a file system of its own, and temporary state folders are in it."""
-    done = _scribbled_beside(f"mount -t tmpfs none {tmp_path}", isolation, tmp_path / "s", str(tmp_path))
+    done = _scribbled_beside(f"mount -t tmpfs none {tmp_path}", isolation, tmp_path / "s", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER], ids=lambda i: i.value)
+def test_mounts_beside_the_state_folder_are_writable(isolation: Isolation, tmp_path: Path) -> None:
+    """As on a machine where /tmp is a file system, and another program has mounted something in it."""
+    beside, inner = tmp_path / "beside", tmp_path / "inner"
+    mounts = f"mount -t tmpfs none {tmp_path} && mkdir {beside} {inner} && mount -t tmpfs none {inner}"
+    done = _scribbled_beside(mounts, isolation, tmp_path / "s", tmp_path, beside, inner)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("isolation", [Isolation.ROOT, Isolation.USER], ids=lambda i: i.value)
+def test_an_image_has_what_its_function_wrote_beside_the_root(isolation: Isolation, tmp_path: Path) -> None:
+    """On many servers, /opt or /home is a file system of its own."""
+    file = Path("/opt/by-a-function-of-an-image")
+    done = _run_beside("mount --bind /opt /opt", "building", isolation, tmp_path / "s", file)
+    assert "read: built" in done.stdout, done.stderr[-2000:]
+    assert not file.exists()

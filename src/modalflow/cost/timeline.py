@@ -52,9 +52,6 @@ class Timeline:
     not left to the executor."""
     is_cold_start: bool = False
     """Whether the container started for this call."""
-    cold: float = 0.0
-    """Seconds for which the container started for this call, until ``taken_at``; 0 in a warm container, and in one
-    restored from a snapshot."""
     number: int = 0
     """Which call of its container it was: 1 for the first; 0 if unknown."""
     image: str = ""
@@ -75,7 +72,7 @@ class Timeline:
     def to_wire(self, taken_at: float) -> dict[str, Any]:
         """Return JSON types without default values. Times are relative to ``taken_at``, which makes them short."""
         others = {name: getattr(self, name) for name in _FIELDS if name not in _TIMES}
-        others |= {"cold": round(self.cold, 3), "reason": one_line(self.reason, REASON)}
+        others["reason"] = one_line(self.reason, REASON)
         times = {name: round(at - taken_at, 3) for name in _TIMES if (at := getattr(self, name))}
         # A moment further away is none: a clock was wrong.
         near = {name: seconds for name, seconds in times.items() if abs(seconds) <= _FURTHEST}
@@ -165,7 +162,6 @@ _FIELDS: Final[Mapping[str, Callable[[object], Any]]] = {
     for f in dataclasses.fields(Timeline)
 } | {
     "is_cold_start": _flag,
-    "cold": lambda value: _number(value, 0, _FURTHEST),
     "number": _count,
     "asked": _options,
     "sized": lambda value: {one_line(name, ID): _count(each) for name, each in _items(value)},

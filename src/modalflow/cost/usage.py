@@ -128,6 +128,9 @@ class Record:
     """Seconds from submission until there was a container, by two clocks: a rough figure."""
     starting: float = 0.0
     """Seconds from there until its process ran. Includes the container's start, if that was for this call."""
+    cold: float = 0.0
+    """Of ``starting``, the seconds of the container's own start, until ``taken_at``; 0 in a warm container, in one
+    restored from a snapshot, and of workers before 0.5."""
     running: float = 0.0
     """Lifetime of its process in seconds."""
     idle: float = 0.0
@@ -144,8 +147,13 @@ class Record:
     """The memory that the container exceeded, if the outcome is OUT_OF_MEMORY and that is known."""
 
     @property
+    def ready_at(self) -> float:
+        """When its process ran."""
+        return self.taken_at + max(0.0, self.starting - self.cold)
+
+    @property
     def ended_at(self) -> float:
-        return self.taken_at + self.starting + self.running
+        return self.ready_at + self.running
 
     @property
     def is_of_killed(self) -> bool:

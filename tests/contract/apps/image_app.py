@@ -45,6 +45,10 @@ def write(text: str) -> None:
     pathlib.Path("/opt/a-volume/from-the-build").write_text(os.environ["FROM_BELOW"])
 
 
+def put(path: str, text: str) -> None:
+    pathlib.Path(path).write_text(text)
+
+
 def write_home(text: str) -> None:
     pathlib.Path.home().joinpath("written").write_text(text)
 

@@ -29,7 +29,6 @@ FULL = Timeline(
     task_ended_at=AT + 1.75,
     reported_at=AT + 1.875,
     is_cold_start=True,
-    cold=2.25,
     number=1,
     image="im-1",
     region="us-east",
@@ -80,7 +79,7 @@ def test_a_timeline_stays_short() -> None:
     [
         None, [], "x", 1,
         {"started_at": "now"}, {"started_at": float("nan")}, {"started_at": 1e300}, {"started_at": True},
-        {"cold": -1}, {"number": 1.5}, {"is_cold_start": 1}, {"image": 7}, {"reason": ["x"]},
+        {"number": 1.5}, {"is_cold_start": 1}, {"image": 7}, {"reason": ["x"]},
         {"asked": []}, {"asked": {"cpu": {}}}, {"asked": {"cpu": [[1]]}}, {"asked": {"cpu": float("inf")}},
         {"asked": dict.fromkeys(map(str, range(1000)), 1)}, {"sized": {"cpu": "1"}},
     ],

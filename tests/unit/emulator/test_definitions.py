@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
@@ -11,7 +9,6 @@ from modal_proto import api_pb2
 from modalflow.emulator.containers.results import describe_ending
 from modalflow.emulator.definitions.definition_check import refuse_unsupported
 from modalflow.emulator.functions.function import apply_options
-from modalflow.emulator.processes.rootfs import host_mounts
 
 
 def test_options_change_what_they_name() -> None:
@@ -60,10 +57,3 @@ def test_what_is_not_emulated_is_refused() -> None:
 def test_how_a_process_ended(code: int, said: str) -> None:
     """Exit codes as a shell and as Python report them read the same."""
     assert describe_ending(code) == said
-
-
-def test_mounts_of_the_host() -> None:
-    """The outermost mount of each tree is listed, never / nor what is below what is listed."""
-    found = [Path(point) for point in host_mounts(Path("/nowhere"))]
-    assert Path("/") not in found
-    assert not [p for p in found if any(other in p.parents for other in found)]

@@ -133,7 +133,7 @@ async def test_what_is_missing_is_not_found(server: ApiServer) -> None:
         assert wrong.json()["detail"].startswith("limit: ")
 
 
-def ended(key: TaskInstanceKey, begun: float, **columns: Any) -> RecordedCall:
+def ended(key: TaskInstanceKey, begun: float, cold: float = 0.0, **columns: Any) -> RecordedCall:
     record = Record(
         f"fc-{key.try_number}",
         "ta-1",
@@ -146,7 +146,8 @@ def ended(key: TaskInstanceKey, begun: float, **columns: Any) -> RecordedCall:
         profile="default",
         outcome="failed",
         reserved=Reserved(1.0, 1024),
-        starting=1.0,
+        starting=cold + 1.0,
+        cold=cold,
         running=60.0,
         occupied=64.0,
         cpu_seconds=30.0,
@@ -341,12 +342,15 @@ async def test_the_line_begins_and_ends_in_airflow(server: ApiServer) -> None:
 
 async def test_a_run_has_its_containers(server: ApiServer) -> None:
     """With the cost of each task."""
-    key = server.tables.add("once", "w-1")
-    server.play([ended(key, 1_700_000_000.0, is_cold_start=True, cold=2.0)])
+    key, begun = server.tables.add("once", "w-1"), 1_700_000_000.0
+    server.play([ended(key, begun, is_cold_start=True, cold=2.0)])
     path = f"run/losses/{key.run_id}"
     found = await complete(server, path)
     (container,) = found["containers"]
-    assert (container["container_id"], container["bars"][0]["cold"], found["cold_starts"]) == ("ta-1", True, 1)
+    [bar] = container["bars"]
+    assert (container["container_id"], bar["cold"], found["cold_starts"]) == ("ta-1", True, 1)
+    # Two seconds of its start, one until the process ran, a minute of the process.
+    assert [bar[name] - begun for name in ("begins", "ready", "ends")] == [1, 4, 64]
     assert [(each["task_id"], each["calls"]) for each in found["costs"]] == [("once", 1)]
 
 

@@ -40,7 +40,6 @@ def test_a_cold_start_is_visible() -> None:
         task_ended_at=AT + 10,
         reported_at=AT + 10.5,
         is_cold_start=True,
-        cold=3.0,
     )
     part = recorded_part(RecordedCall(record(), line), DATED)
     with_queued([part], AT - 30, AT - 10, AT)

@@ -14,7 +14,7 @@ import shutil
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 #: The place of the environment in an image whose commands were run.
@@ -78,11 +78,22 @@ def pip_arguments() -> list[str]:
     """Return an environment's arguments for pip: the host's pip, otherwise the one bundled with Python; [] if none."""
     if importlib.util.find_spec("pip") is not None:
         return ["-P", "-m", "pip"]
+    wheel = bundled_pip()
+    return [] if wheel is None else [str(wheel / "pip")]
+
+
+def bundled_pip() -> Path | None:
+    """Return the wheel of pip that comes with Python, if any."""
+    return next((wheel for folder in _wheels_of_python() for wheel in sorted(folder.glob("pip-*.whl"))), None)
+
+
+def _wheels_of_python() -> Iterator[Path]:
+    # Debian and Fedora have them elsewhere than in the package of ensurepip.
+    if of_distribution := sysconfig.get_config_var("WHEEL_PKG_DIR"):
+        yield Path(of_distribution)
     bundled = importlib.util.find_spec("ensurepip")
     if bundled is not None and bundled.origin is not None:
-        for wheel in sorted(Path(bundled.origin).parent.glob("_bundled/pip-*.whl")):
-            return [str(wheel / "pip")]
-    return []
+        yield Path(bundled.origin).parent / "_bundled"
 
 
 def clone(source: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from modalflow.emulator.images.layer_capture import LayerCapture
 from modalflow.emulator.processes import syscalls
 from modalflow.emulator.processes.container_spec import Isolation, Rootfs
-from modalflow.emulator.processes.rootfs import enter
+from modalflow.emulator.processes.root.rootfs import enter
 from modalflow.emulator.processes.sandboxes.supervision import CHECKPOINT
 from modalflow.support import linux
 

@@ -159,7 +159,7 @@ def _points(record: Record, line: Timeline) -> Iterator[Point]:
         "spawned": line.spawned_at,
         "container_started": _if_for_it(line.container_started_at, line.spawned_at) if line.is_cold_start else 0.0,
         "claimed": line.claimed_at or record.taken_at,
-        "first_line": line.first_line_at or record.taken_at + record.starting,
+        "first_line": line.first_line_at or record.ready_at,
     }
     yield from _ordered(moments)
     last = {"ended": line.task_ended_at or record.ended_at, "reported": line.reported_at}

@@ -1,4 +1,4 @@
-"""The root file system of a container without privileges."""
+"""The root file system of a container: which files of the host it shows, and how."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.processes.rootfs import place_all
+from modalflow.emulator.processes.container_spec import Rootfs
+from modalflow.emulator.processes.root.host_layers import HostMounts, place_all
 
 
 def test_a_file_removed_meanwhile_is_left_out(tmp_path: Path) -> None:
@@ -32,3 +33,21 @@ def test_a_missing_part_of_the_root_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError):
         place_all([tmp_path], place)
+
+
+def test_mounts_inside_of_others() -> None:
+    """They are shown with the outer one, except beside a container's own files."""
+    points = ["/data", "/data/old", "/tmp", "/tmp/build", "/tmp/build/cache", "/tmp/x/y"]
+    mounts = HostMounts([Path(point) for point in points], {Path("/"), Path("/tmp"), Path("/tmp/state")})
+    assert list(map(str, mounts.shown())) == ["/data", "/tmp", "/tmp/build", "/tmp/x/y"]
+    as_they_are = [point for point in points if mounts.is_shown_as_it_is(Path(point))]
+    assert as_they_are == ["/data", "/tmp/build"]
+
+
+def test_the_mounts_of_this_machine(tmp_path: Path) -> None:
+    """Neither the root, nor what a container has of its own, nor what is hidden from it."""
+    rootfs = Rootfs(tmp_path / "container", tmp_path / "layer", hidden=Path("/sys"))
+    found = HostMounts.of(rootfs)
+    assert Path("/") not in found.points
+    assert not [point for point in found.points if point.parts[1] in ("proc", "dev", "sys")]
+    assert {Path("/sys"), Path("/root"), Path("/tmp"), Path("/var/tmp"), Path("/var")} <= found.beside

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.processes import rootfs
 from modalflow.emulator.processes.container_spec import Isolation, VolumeView
+from modalflow.emulator.processes.root import rootfs
 from tests.contract.isolated import problem_with
 from tests.unit.emulator.volumes.mounting import mounted
 from tests.unit.emulator.volumes.test_overlay_view import KINDS, World, inside

@@ -38,7 +38,7 @@ from modalflow.emulator.network.tunnels import OpenTunnels
 from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Layers, Rootfs, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
-from modalflow.emulator.processes.rootfs import plain_home
+from modalflow.emulator.processes.root.rootfs import plain_home
 from modalflow.emulator.rpc.container_sockets import ContainerSockets
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.cloud_buckets import CloudBuckets

@@ -116,9 +116,7 @@ def _add_pip(folder: Path) -> None:
     """Add pip, because an image's Python may come without it."""
     if (folder / "pip").is_dir():
         return
-    bundled = importlib.util.find_spec("ensurepip")
-    wheels = [] if bundled is None or bundled.origin is None else Path(bundled.origin).parent.glob("_bundled/pip-*.whl")
-    for wheel in wheels:
+    if wheel := python_envs.bundled_pip():
         zipfile.ZipFile(wheel).extractall(folder)
         return
     for file in (metadata.files("pip") or ()) if importlib.util.find_spec("pip") is not None else ():

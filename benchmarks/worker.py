@@ -20,7 +20,7 @@ from benchmarks.worker_stage import CAPS, SLOTS, Run, Stage, stage
 from modalflow.emulator.options import Options
 
 MODAL, LOCAL, GVISOR = KINDS = ("modal", "local", "gvisor")
-LOADED, ROW, BASH, ASLEEP = LOADS = ("flat", "row", "bash", "sleep")
+LOADED, ROW, APART, BASH, ASLEEP = LOADS = ("flat", "row", "apart", "bash", "sleep")
 Runs = Mapping[str, Run]
 
 
@@ -81,6 +81,8 @@ ROWS = (
     Row(_CPU, "", ROW, lambda run: run.cpu / len(run.tasks), 3, "<= 0.25"),
     Row(_TAIL, "", ROW, tail, 1),
     Row(_WAITED, "", ROW, waited, 1),
+    Row("12 no-op tasks two seconds apart: queued to started, p50 (ms)", "", APART, queued_to_start(0.5), 0, "<= 150"),
+    Row("the same: slot taken to slot free, median (s)", "", APART, overhead, 3, "<= 0.45"),
     Row("12 BashOperators `true` in a row: slot, median (s)", "", BASH, overhead, 3, "<= 2 x local"),
     Row(_CPU, "", BASH, lambda run: run.cpu / len(run.tasks), 3, "<= 2 x local"),
     Row("60 tasks that sleep a second: tasks a second", ">= 6.5", ASLEEP, rate),

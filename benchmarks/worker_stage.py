@@ -45,7 +45,7 @@ CAPS: Mapping[str, str] = {
 EXECUTORS = f"benchmarks.timed_local_executor.TimedLocalExecutor,modal:{MODAL_EXECUTOR}"
 ROWS = text(
     "SELECT id, queued_dttm, start_date, end_date, state, external_executor_id FROM task_instance"
-    " WHERE dag_id = :dag_id AND run_id = :run_id"
+    " WHERE dag_id = :dag_id AND run_id = :run_id AND task_id NOT LIKE 'pause%'"
 )
 STATE = text("SELECT state FROM dag_run WHERE dag_id = :dag_id AND run_id = :run_id")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from modalflow.operations.single_task.stand_in import Given, Instance, StandIn
+from tests.support import wait_until
 
 OWN = "xcoms/d/r/t"
 
@@ -169,3 +171,23 @@ def test_a_request_of_the_task_has_its_body() -> None:
             assert (answer.status, bool(answer.read())) == (201, True)
         connection.close()
     assert [stand_in.kept.xcoms["d", "r", "t", f"k{number}", -1] for number in (1, 2)] == [1, 2]
+
+
+@pytest.mark.parametrize(("broken", "is_printed"), [(ConnectionResetError, False), (ZeroDivisionError, True)])
+def test_a_task_that_is_gone_is_no_error(
+    broken: type[Exception], is_printed: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A shell in a terminal shows no traceback after Ctrl-C, but it shows a mistake of ours."""
+
+    def fails(*_: object) -> Given:
+        raise broken
+
+    with made(Airflow()) as stand_in:
+        stand_in._reads = fails
+        request = urllib.request.Request(
+            f"{stand_in.url}variables/x", headers={"authorization": f"Bearer {stand_in.token}"}
+        )
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+            urllib.request.urlopen(request, timeout=30)
+        wait_until(lambda: not any("process_request" in thread.name for thread in threading.enumerate()))
+    assert ("Traceback" in capfd.readouterr().err) == is_printed

@@ -10,6 +10,7 @@ import hmac
 import json
 import re
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,7 +104,7 @@ class StandIn:
         self._instance = instance
         self._reads = reads
         self._lock = threading.Lock()
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -113,8 +114,7 @@ class StandIn:
         return f"http://127.0.0.1:{self._server.server_port}{PREFIX}/"
 
     def __enter__(self) -> StandIn:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler_of(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="modalflow-stand-in", daemon=True
         )
@@ -307,6 +307,15 @@ def _missing(why: str) -> Given:
 
 def _refused(status: int, why: str) -> Given:
     return _given(status, {"detail": why})
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over a task that is gone, for example after Ctrl-C; print any other error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler_of(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:

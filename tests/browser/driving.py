@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, Request, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Error, Page, Request, Route, sync_playwright
 from pydantic import BaseModel
 
 from tests.browser import examples
@@ -94,10 +94,16 @@ class Viewer:
         return self.contexts[user]
 
 
+def processor_time(session: CDPSession) -> float:
+    """Return the seconds of a processor that the tasks of the page's own thread have used."""
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+
+
 def _is_airflows(error: Error) -> bool:
-    """Return whether none of our code has a part in it. Airflow 3.2 breaks off requests of its own so."""
+    """Return whether Airflow's own page has aborted a request, without our code: Airflow 3.2 does not handle that."""
     stack = error.stack or ""
-    return "/static/assets/" in stack and "/modalflow/" not in stack
+    return stack.startswith("AbortError: ") and "/static/assets/" in stack and "/modalflow/" not in stack
 
 
 @dataclass

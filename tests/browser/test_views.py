@@ -9,10 +9,10 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import CDPSession, Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser import examples
-from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer, path_of
+from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer, path_of, processor_time
 from tests.support import wait_until
 
 # The first test also waits for the start of the API server.
@@ -36,12 +36,6 @@ def wait_for_requests(page: Page, answers: Answers, number: int) -> None:
         return len(answers.asked) >= number
 
     wait_until(there, 30, f"{number} requests")
-
-
-def processor_time(session: CDPSession) -> float:
-    """Return the seconds of a processor that the tasks of the page's own thread have used."""
-    metrics = session.send("Performance.getMetrics")["metrics"]
-    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
 
 
 def test_ten_thousand_rows_are_ready_at_once_and_scroll(viewer: Viewer) -> None:

@@ -130,6 +130,12 @@ def _listing(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+def _program(name: str, *arguments: str) -> list[str]:
+    """Return the command for a program of this folder, in any current folder."""
+    found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
+    return [sys.executable, "-c", f"{found_from}from tests.contract.{name} import main; main()", *arguments]
+
+
 def test_nothing_is_written_outside_of_the_state_folder(tmp_path: Path) -> None:
     """The home, the temporary and the current folder are after a control plane with containers, volumes and blobs what
     they were before; so is what is mounted on this machine elsewhere than at its root."""
@@ -138,9 +144,7 @@ def test_nothing_is_written_outside_of_the_state_folder(tmp_path: Path) -> None:
         folder.mkdir()
     environ = {**os.environ, "HOME": str(folders[0]), "TMPDIR": str(folders[1]), "PYTHONDONTWRITEBYTECODE": "1"}
     environ.pop("MODAL_CONFIG_PATH", None)
-    found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
-    run = "from tests.contract.scribbling import main; main()"
-    script = [sys.executable, "-c", found_from + run, str(tmp_path / "s")]
+    script = _program("scribbling", str(tmp_path / "s"))
     unshare = shutil.which("unshare")
     is_apart = False
     if unshare is not None and os.geteuid() == 0 and not problem_with(Isolation.ROOT):
@@ -170,9 +174,7 @@ def _run_beside(
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0 or problem_with(isolation):
         pytest.skip("mounts need root, and namespaces")
-    found_from = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
-    run = f"from tests.contract.{program} import main; main()"
-    script = [sys.executable, "-c", found_from + run, str(state), isolation.value, *map(str, paths)]
+    script = _program(program, str(state), isolation.value, *map(str, paths))
     command = [unshare, "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh", *script]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 

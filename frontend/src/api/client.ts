@@ -36,8 +36,8 @@ async function failure(response: Response): Promise<ApiError> {
 }
 
 /** Return the text of an answer. Raise ApiError for a status other than 2xx, and for no connection (status 0). */
-export async function get(path: string, signal: AbortSignal): Promise<string> {
-  const response = await request(path, { signal });
+export async function get(path: string, signal?: AbortSignal): Promise<string> {
+  const response = await request(path, { signal: signal ?? null });
   return response.text();
 }
 

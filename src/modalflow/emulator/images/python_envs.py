@@ -84,7 +84,7 @@ def pip_arguments() -> list[str]:
 
 def bundled_pip() -> Path | None:
     """Return the wheel of pip that comes with Python, if any."""
-    return next((wheel for folder in _wheels_of_python() for wheel in sorted(folder.glob("pip-*.whl"))), None)
+    return next((wheel for folder in _wheels_of_python() for wheel in folder.glob("pip-*.whl")), None)
 
 
 def _wheels_of_python() -> Iterator[Path]:

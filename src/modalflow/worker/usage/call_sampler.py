@@ -78,21 +78,21 @@ class CallSampler:
         pid = self._pid() if self._pid is not None else None
         if pid is None:
             return
-        use, took = self._look(pid)
+        use, took = self._measured(pid)
         if use is None:
             return
         if self._series is None:
             self._series = Series.begin(self._clock(), use.cpu_seconds)
             if took > self._interval * SHARE:
                 # In a sandbox, this clock has coarse ticks, and goes on while other programs have the processor.
-                took = min(took, self._look(pid)[1])
+                took = min(took, self._measured(pid)[1])
             while took > self._interval * SHARE and self._interval < LONGEST_INTERVAL:
                 self._interval *= 2
         elif self._series.add(self._clock(), use.cpu_seconds, use.peak_mib):
             self._series.halve()
             self._interval *= 2
 
-    def _look(self, pid: int) -> tuple[linux.Use | None, float]:
+    def _measured(self, pid: int) -> tuple[linux.Use | None, float]:
         """Return the use, and the seconds of a core that it took to find out."""
         began = self._cpu_clock()
         use = self._use(pid)

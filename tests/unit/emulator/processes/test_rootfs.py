@@ -40,8 +40,7 @@ def test_mounts_inside_of_others() -> None:
     points = ["/data", "/data/old", "/tmp", "/tmp/build", "/tmp/build/cache", "/tmp/x/y"]
     mounts = HostMounts([Path(point) for point in points], {Path("/"), Path("/tmp"), Path("/tmp/state")})
     assert list(map(str, mounts.shown())) == ["/data", "/tmp", "/tmp/build", "/tmp/x/y"]
-    as_they_are = [point for point in points if mounts.is_shown_as_it_is(Path(point))]
-    assert as_they_are == ["/data", "/tmp/build"]
+    assert [point for point in points if mounts.is_read_only(Path(point))] == ["/data", "/tmp/build"]
 
 
 def test_the_mounts_of_this_machine(tmp_path: Path) -> None:
@@ -50,4 +49,4 @@ def test_the_mounts_of_this_machine(tmp_path: Path) -> None:
     found = HostMounts.of(rootfs)
     assert Path("/") not in found.points
     assert not [point for point in found.points if point.parts[1] in ("proc", "dev", "sys")]
-    assert {Path("/sys"), Path("/root"), Path("/tmp"), Path("/var/tmp"), Path("/var")} <= found.beside
+    assert {Path("/sys"), Path("/root"), Path("/tmp"), Path("/var/tmp"), Path("/var")} <= found.with_files

@@ -94,7 +94,7 @@ async def test_a_long_call_has_a_bounded_number_of_points(fast: None, monkeypatc
 
 
 async def test_a_family_that_is_expensive_to_read_is_sampled_less_often(fast: None) -> None:
-    """The first look, and a second one, show the cost; the interval follows from it, within a limit."""
+    """The first reading, and a second one, show the cost; the interval follows from it, within a limit."""
     ticks = iter(range(100))
     sampler = CallSampler(use=lambda _: linux.Use(1.0, 1.0), cpu_clock=lambda: float(next(ticks)))
     sampler.begin(os.getpid)
@@ -105,8 +105,8 @@ async def test_a_family_that_is_expensive_to_read_is_sampled_less_often(fast: No
     assert sampler._interval >= LONGEST_INTERVAL
 
 
-async def test_one_long_look_does_not_make_samples_rare(fast: None) -> None:
-    """In gVisor, on a busy machine, a short look can seem long."""
+async def test_one_long_reading_does_not_make_samples_rare(fast: None) -> None:
+    """In gVisor, on a busy machine, a short reading can seem long."""
     times = iter([0.0, 1.0, 1.0, 1.0])
     sampler = CallSampler(use=lambda _: linux.Use(1.0, 1.0), cpu_clock=lambda: next(times, 1.0))
     sampler.begin(os.getpid)

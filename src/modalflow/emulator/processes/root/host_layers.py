@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from modalflow.emulator.processes import mountinfo, syscalls
 from modalflow.emulator.processes.container_spec import Layers, Rootfs
@@ -32,7 +33,7 @@ class HostMounts:
 
     points: list[Path]
     """Outer ones first."""
-    beside: set[Path]
+    with_files: set[Path]
     """The folders with files of the container, or for temporary ones, somewhere in them."""
 
     @classmethod
@@ -47,7 +48,7 @@ class HostMounts:
         )
 
     @cached_property
-    def around(self) -> set[Path]:
+    def with_mounts(self) -> set[Path]:
         """All folders with a mount somewhere in them."""
         return {above for point in self.points for above in point.parents}
 
@@ -55,13 +56,13 @@ class HostMounts:
         """Return the mounts to be shown each by itself. Others are shown with the one that they are in."""
         shown: list[Path] = []
         for point in self.points:
-            if all(above in self.beside for above in shown if above in point.parents):
+            if all(above in self.with_files for above in shown if above in point.parents):
                 shown.append(point)
         return shown
 
-    def is_shown_as_it_is(self, host: Path) -> bool:
-        """Whether a folder is shown with all mounts in it, and is read-only: an overlay would not have them."""
-        return host in self.around and host not in self.beside
+    def is_read_only(self, host: Path) -> bool:
+        """Whether a folder is shown together with the mounts in it: an overlay would not have them."""
+        return host in self.with_mounts and host not in self.with_files
 
 
 def one_overlay(rootfs: Rootfs, scratch: Path) -> None:
@@ -73,7 +74,7 @@ def one_overlay(rootfs: Rootfs, scratch: Path) -> None:
     for point in points:
         # A mount removed by the host meanwhile is not needed.
         with contextlib.suppress(FileNotFoundError):
-            _show_host(scratch, point, whole=mounts.is_shown_as_it_is(point))
+            _show_host(scratch, point, read_only=mounts.is_read_only(point))
 
 
 def image_over_host(rootfs: Rootfs, layers: Layers, scratch: Path) -> None:
@@ -92,18 +93,16 @@ def image_over_host(rootfs: Rootfs, layers: Layers, scratch: Path) -> None:
         if not point.exists():
             continue
         if not point.is_dir() or point in of_machine:
-            _show_host(scratch, point, whole=mounts.is_shown_as_it_is(point))
+            _show_host(scratch, point, read_only=mounts.is_read_only(point))
             continue
-        name = str(point).strip("/").replace("/", "-")
         above = [layer / point.relative_to("/") for layer in layers.lower]
-        own, its_work = upper / point.relative_to("/"), (scratch if layers.upper is None else work) / f"work-{name}"
+        own = upper / point.relative_to("/")
         try:
-            its_work.mkdir(parents=True)
+            its_work = _work_folder(scratch if layers.upper is None else work, point)
             _layered_overlay(point, [path for path in above if path.is_dir()], own, its_work, scratch, Path(there))
         except OSError:
             # Some file systems cannot be a layer.
-            syscalls.bind(str(point), there, recursive=True)
-            syscalls.make_read_only(there)
+            _show_read_only(point, there)
 
 
 def _layered_overlay(base: Path, layers: Sequence[Path], upper: Path, work: Path, scratch: Path, target: Path) -> None:
@@ -170,8 +169,7 @@ def many_overlays(rootfs: Rootfs, scratch: Path) -> None:
             os.symlink(host.readlink(), there)
         elif not host.is_dir():
             Path(there).touch()
-            syscalls.bind(str(host), there)
-            syscalls.make_read_only(there)
+            _show_read_only(host, there)
         elif host in (Path("/proc"), Path("/dev")):
             os.mkdir(there)
         elif not os.access(host, os.R_OK | os.X_OK):
@@ -179,17 +177,17 @@ def many_overlays(rootfs: Rootfs, scratch: Path) -> None:
             os.makedirs(upper, exist_ok=True)
             os.makedirs(there, exist_ok=True)
             syscalls.bind(upper, there)
-        elif host not in mounts.around and host not in mounts.points:
+        elif host not in mounts.with_mounts and host not in mounts.points:
             for folder in (upper, work, there):
                 os.makedirs(folder, exist_ok=True)
             _overlay(str(host), upper, work, there, ",userxattr")
-        elif host in mounts.around and host in mounts.beside:
+        elif host in mounts.with_mounts and host in mounts.with_files:
             os.makedirs(there, exist_ok=True)
             shutil.copymode(host, there)
             place_all(sorted(host.iterdir()), place)
         else:
             _make_folders_of([host], scratch / "upper")
-            _show_host(scratch, host, ",userxattr", whole=mounts.is_shown_as_it_is(host))
+            _show_host(scratch, host, ",userxattr", read_only=mounts.is_read_only(host))
 
     place_all(tops, place)
 
@@ -212,29 +210,35 @@ def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") ->
     syscalls.mount("overlay", target, "overlay", options=options)
 
 
-def _show_host(scratch: Path, host: Path, extra: str = "", *, whole: bool) -> None:
+def _show_host(scratch: Path, host: Path, extra: str = "", *, read_only: bool) -> None:
     """Show a mount of the host, possibly a single file, with the container's writes kept private.
 
-    With ``whole``, or if the kernel makes no overlay, it is shown with the mounts in it, and read-only.
+    With ``read_only``, or if the kernel makes no overlay, it is read-only, and shown with the mounts in it.
     """
     there = f"{scratch}/root{host}"
     if not os.path.lexists(there):
         make_point(str(host), there)
-    if host.is_dir() and host != Path("/sys") and not whole:
+    if host.is_dir() and host != Path("/sys") and not read_only:
         # In the layer of the root, as in an image: both are kept as one.
-        upper, work = (
-            Path(f"{scratch}/upper{host}"),
-            scratch / "work-of-mounts" / str(host).strip("/").replace("/", "-"),
-        )
         try:
-            work.mkdir(parents=True)
-            _overlay(str(host), str(upper), str(work), there, extra)
+            _overlay(str(host), f"{scratch}/upper{host}", str(_work_folder(scratch, host)), there, extra)
             return
         except OSError:
             # Some file systems cannot be a layer.
             pass
+    _show_read_only(host, there)
+
+
+def _show_read_only(host: Path, there: str) -> None:
     syscalls.bind(str(host), there, recursive=True)
     syscalls.make_read_only(there)
+
+
+def _work_folder(folder: Path, point: Path) -> Path:
+    """Make the folder that overlayfs needs for the writes to a mount: one for each, none inside of another."""
+    made = folder / f"work-{quote(str(point), safe='')}"
+    made.mkdir(parents=True)
+    return made
 
 
 def make_point(like: str, there: str) -> None:

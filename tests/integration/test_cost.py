@@ -100,11 +100,13 @@ def test_a_command_is_recorded_with_what_it_and_its_children_used(world: World, 
     assert moments == sorted(moments) and timeline.claimed_at < record.ended_at < time.time() + 1
     assert timeline.is_cold_start and timeline.number == 1 and 0 < record.cold <= record.starting
     assert timeline.image.startswith("im-") and timeline.cloud == "local" and not timeline.reason
-    # In gVisor, on a busy machine, a reading of the use seems to take long, so a call of seconds may have no samples.
+    # In gVisor, on a busy machine, a reading of the use seems to take long, so a call of seconds may have no samples,
+    # or so few that they miss the peak.
     assert samples is not None or in_gvisor()
     if samples is not None:
         assert record.taken_at < samples.began_at < record.ended_at
-        assert max(samples.cpu) > 0.1 and 300 < max(samples.mib) < 500
+        assert max(samples.cpu) > 0.1 and 0 < max(samples.mib) < 500
+        assert max(samples.mib) > 300 or (in_gvisor() and samples.interval > 2)
         assert sum(samples.cpu) * samples.interval < record.cpu_seconds
 
 

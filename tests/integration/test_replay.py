@@ -108,6 +108,7 @@ def failed(tables: AirflowTables) -> TaskInstanceKey:
     """A failed try, with an upstream XCom and one of its own, as the try left them."""
     own = modal_config(memory="1GiB", env={"SIZE": "8"})
     key = tables.add("once", "w", state="failed", executor_config=own)
+    tables.add("twice", "v", state="success", beside=key)
     for task_id, name, value in (("twice", "return_value", 7), ("once", "mark", "old")):
         XComModel.set(key=name, value=value, dag_id=DAG_ID, task_id=task_id, run_id=key.run_id)
     return key

@@ -29,7 +29,16 @@ SUITES: Final[Mapping[str, Sequence[str]]] = {
     # The executor with a deployed worker, and the worker with Airflow's real supervisor.
     "worker": tuple(
         f"tests/integration/test_{name}.py"
-        for name in ("executor", "executor_start", "worker", "deploy", "doctor_settings", "provider")
+        for name in (
+            "executor",
+            "executor_start",
+            "worker",
+            "deploy",
+            "doctor",
+            "doctor_settings",
+            "provider",
+            "replay",
+        )
     ),
     # What an Airflow host gives to its tasks: configuration, files, and the way to the Execution API.
     "host": tuple(f"tests/integration/test_{name}.py" for name in ("host_configuration", "home_files", "relay")),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from modalflow.airflow_compat.configuration import own_conf
+from modalflow.airflow_compat.task_sdk.api_client import http_library, request_once
 from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS, AIRFLOW_VERSION
 from modalflow.errors import ModalflowError
 from modalflow.support.described import describe
@@ -66,20 +67,18 @@ def trial_token(ti_id: str, valid_for: float) -> str:
 def try_token(url: str, token: str, ti_id: str) -> Answer:
     """Ask the Execution API at ``url`` to start a missing task instance.
 
-    It checks the token first, then answers "not found", and changes nothing. Raises httpx's errors.
+    It checks the token first, then answers "not found", and changes nothing. Raises the errors of `http_library`.
     """
-    import httpx
     from airflow.sdk.api.client import Client
 
     now = datetime.datetime.now(datetime.UTC).isoformat()
     body = {"state": "running", "hostname": _SENDER, "unixname": _SENDER, "pid": os.getpid(), "start_date": now}
-    # With the certificates and proxies of a task's client. Client.request itself retries for minutes.
     client: Any = Client(base_url=url, token=token)
     with client:
         try:
             path = f"task-instances/{ti_id}/run"
-            response = httpx.Client.request(client, "PATCH", path, json=body, timeout=REQUEST_TIMEOUT)
-        except httpx.HTTPStatusError as error:
+            response = request_once(client, "PATCH", path, json=body, timeout=REQUEST_TIMEOUT)
+        except http_library().HTTPStatusError as error:
             response = error.response
     try:
         answer: Any = response.json()

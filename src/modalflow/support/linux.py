@@ -140,8 +140,9 @@ def _stat(pid: int | str) -> tuple[int, list[bytes]] | None:
     except OSError:
         return None
     # The second field is the program's name in parentheses, and may itself hold blanks and parentheses.
-    number, _, _ = stat.partition(b" ")
-    return int(number), stat[stat.rindex(b")") + 2 :].split()
+    number = int(stat.partition(b" ")[0])
+    # gVisor still has a file for a process that was just reaped, with PID 0: as if it were the first process's parent.
+    return (number, stat[stat.rindex(b")") + 2 :].split()) if number else None
 
 
 def is_running(pid: int) -> bool:
@@ -210,7 +211,8 @@ def _stats_of_family(pid: int) -> list[list[bytes]]:
     stats = dict(found for each in pids if (found := _stat(each)) is not None)
     members = [pid] if pid in stats else []
     for member in members:
-        members += [each for each, fields in stats.items() if int(fields[1]) == member]
+        # Without those there already: the files were read one after another, and a PID may have two meanings in them.
+        members += [each for each, fields in stats.items() if int(fields[1]) == member and each not in members]
     return [stats[each] for each in members]
 
 

@@ -77,19 +77,30 @@ class AirflowTables:
             SerializedDagModel.write_dag(lazy, bundle_name="bundle", session=session)
 
     def add(
-        self, task_id: str, work_id: str, *, map_index: int = -1, dag_id: str = DAG_ID, **columns: object
+        self,
+        task_id: str,
+        work_id: str,
+        *,
+        map_index: int = -1,
+        dag_id: str = DAG_ID,
+        beside: TaskInstanceKey | None = None,
+        **columns: object,
     ) -> TaskInstanceKey:
-        """Add a run of the DAG with one running task instance, begun a minute ago; the key of its first try."""
-        run_id = f"run-{next(self._runs)}"
+        """Add a running task instance, begun a minute ago, in a run of its own or ``beside`` another one.
+
+        Returns the key of its first try.
+        """
+        run_id = beside.run_id if beside is not None else f"run-{next(self._runs)}"
         with create_session() as session:
             version = session.scalar(select(DagVersion).where(DagVersion.dag_id == dag_id))
             assert version is not None, "the DAG is serialised"
             serialized = session.scalar(select(SerializedDagModel).where(SerializedDagModel.dag_id == dag_id))
             assert serialized is not None
-            run = DagRun(dag_id=dag_id, run_id=run_id, run_type=DagRunType.MANUAL, state=cast(Any, "running"))
-            run.created_dag_version_id = version.id
-            session.add(run)
-            session.flush()
+            if beside is None:
+                run = DagRun(dag_id=dag_id, run_id=run_id, run_type=DagRunType.MANUAL, state=cast(Any, "running"))
+                run.created_dag_version_id = version.id
+                session.add(run)
+                session.flush()
             ti = TaskInstance(
                 cast(Any, serialized.dag.get_task(task_id)),
                 dag_version_id=version.id,

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,30 @@ def family() -> Iterator[tuple[int, int]]:
         finally:
             linux.send(grandchild, signal.SIGKILL)
             shell.kill()
+
+
+def test_processes_that_end_while_they_are_read_have_no_part_in_a_family() -> None:
+    """gVisor shows one that was just reaped with PID 0, the parent of the first process: a circle of descendants."""
+    tables, uses = [], []
+    for _ in range(200):
+        with subprocess.Popen(["true"]) as child:
+            reaper = threading.Thread(target=child.wait)
+            reaper.start()
+            while reaper.is_alive():
+                tables.append(linux.table())
+                uses.append(linux.use_of_family(os.getpid()))
+            reaper.join()
+    assert all(os.getpid() in table and 0 not in table for table in tables)
+    assert all(uses)
+
+
+def test_a_circle_of_parents_is_passed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files read one after another may tell of two processes with one PID."""
+    stats = {pid: (pid, [b"R", parent, *[b"1"] * 20]) for pid, parent in ((1, b"0"), (2, b"3"), (3, b"2"))}
+    monkeypatch.setattr(os, "listdir", lambda _: [str(pid) for pid in stats])
+    monkeypatch.setattr(linux, "_stat", lambda pid: stats[int(pid)])
+    use = linux.use_of_family(2)
+    assert use is not None and use.cpu_seconds * os.sysconf("SC_CLK_TCK") == 8
 
 
 def test_descendants_are_found_across_sessions(family: tuple[int, int]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from modalflow.airflow_compat.task_sdk.api_client import http_library
 from modalflow.airflow_compat.versions import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_2_PLUS, AIRFLOW_V_3_3_PLUS
 
 #: Headers of an answer that a task's client reads.
@@ -27,14 +28,13 @@ class ExecutionApiReads:
     """Answers to the reads of one task instance, from Airflow's database and secrets backends."""
 
     def __init__(self, ti_id: object) -> None:
-        import httpx
         from airflow.api_fastapi.execution_api.app import InProcessExecutionAPI
 
         api = InProcessExecutionAPI()
         if AIRFLOW_V_3_3_PLUS:
             _ask_as(api.app, ti_id)
         self._transport: Any = api.transport
-        self._client = httpx.Client(transport=self._transport, base_url="http://in-this-process")
+        self._client = http_library().Client(transport=self._transport, base_url="http://in-this-process")
 
     def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> ApiAnswer:
         """Return the answer to a GET or a HEAD; ``path`` is the part behind the API's URL, with its query."""

@@ -59,16 +59,16 @@ def prepare(conf: Any | None, timeout: float, why_not: str) -> tuple[Trial | Non
 
 def from_here(trial: Trial, env: Mapping[str, str]) -> Finding:
     """Test the token from this machine. It may not reach the containers' address."""
-    import httpx
-
+    from modalflow.airflow_compat.task_sdk.api_client import http_library
     from modalflow.airflow_compat.tokens import Answer, try_token
 
+    http = http_library()
     url = env.get(_URL, "")
     if not url:
         return skip(NAME, "not tested from here: the address of the Execution API is unknown")
     try:
         answer, seconds = timed(lambda: within(PATIENCE, lambda: try_token(url, trial.token, trial.ti_id)))
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+    except (http.HTTPError, http.InvalidURL, OSError, ValueError) as error:
         return skip(NAME, f"not tested from here: cannot reach {without_user(url)} ({describe(error)})")
     assert isinstance(answer, Answer)
     if answer.accepted:

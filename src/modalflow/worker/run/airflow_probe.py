@@ -75,13 +75,13 @@ def _execution_api(url: str, relayed: str) -> dict[str, Any]:
         return {"url": "", "error": "[core] execution_api_server_url is not set in the container"}
     began = time.monotonic()
     try:
-        import httpx
         from airflow.sdk.api.client import Client
+
+        from modalflow.airflow_compat.task_sdk.api_client import request_once
 
         client: Any = Client(base_url=url, token="")
         with client:
-            # Client.request itself retries for minutes.
-            answer = httpx.Client.request(client, "GET", "health", timeout=TIMEOUT)
+            answer = request_once(client, "GET", "health", timeout=TIMEOUT)
             found: dict[str, Any] = {"status": answer.status_code, "text": answer.text[:200]}
             if relay := answer.headers.get(RELAY_HEADER):
                 found |= {"relay": relay[:80], "round_trips": _round_trips(client)}
@@ -96,12 +96,12 @@ def _execution_api(url: str, relayed: str) -> dict[str, Any]:
 
 def _round_trips(client: Any) -> list[float]:
     """Return the seconds of some small requests, shortest first."""
-    import httpx
+    from modalflow.airflow_compat.task_sdk.api_client import request_once
 
     seconds = []
     for _ in range(_ROUND_TRIPS):
         began = time.monotonic()
-        httpx.Client.request(client, "GET", "health", timeout=TIMEOUT)
+        request_once(client, "GET", "health", timeout=TIMEOUT)
         seconds.append(round(time.monotonic() - began, 4))
     return sorted(seconds)
 
